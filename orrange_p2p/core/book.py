@@ -1,0 +1,638 @@
+"""The price-time matcher: one market's resting orders, and what happens when a new one arrives.
+
+Everything that moves quantity between an order's accounts is in this file, save what settlement
+does to ``reserved`` and ``filled``: those belong to the caller. Prices are in price ticks,
+quantities in lots, both 1 .. 2^62, so that the sum of any two fits a signed 64-bit integer.
+Integers only; the same source runs as plain Python and compiled by mypyc, with equal results.
+
+Layout. Each side maps a price to a level; a level is a linked list of orders by (epoch, rank);
+the levels of a side are a linked list by price; a sorted index of prices, in chunks of bounded
+size, finds where a new level goes. Nothing is deleted lazily, so memory follows the live orders.
+
+Cost, with P prices on a side: best, cancel and growing are O(1), plus a chunk's move (at most
+8 KiB) when a price appears or vanishes, O(log P + P / 512) pointer moves. Placing costs that plus
+one step for each order it meets. An order met is filled, or removed by self-trade prevention, which
+its own placing has paid for, or skipped: a crossing order that may not trade with this one stays
+where it is and is skipped again by the next. So skipping is bounded only by how many orders with a
+minimum reputation (or, for fill-or-kill, how many own orders) the caller lets rest: limit them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from orrange_p2p.core.errors import IllegalTransitionError
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+# Sides.
+BUY: Final = 0
+SELL: Final = 1
+
+# Time in force. The book tells IOC and FOK from the rest; expiry is the caller's business.
+GTC: Final = 0
+GTT: Final = 1
+GTE: Final = 2
+IOC: Final = 3
+FOK: Final = 4
+
+# Self-trade prevention: what gives way when an order meets a resting one of the same owner.
+CANCEL_NEWEST: Final = 0
+CANCEL_OLDEST: Final = 1
+DECREMENT: Final = 2
+
+# Why quantity was cancelled. The book itself uses all but USER, EXPIRED, FROZEN and UNSETTLED.
+NONE: Final = 0
+USER: Final = 1
+STP: Final = 2
+IOC_REMAINDER: Final = 3
+FOK_UNFILLED: Final = 4
+POST_ONLY_WOULD_CROSS: Final = 5
+MIN_QUANTITY: Final = 6
+SLIPPAGE: Final = 7
+EXPIRED: Final = 8
+FROZEN: Final = 9
+UNSETTLED: Final = 10
+
+REASON_NAMES: Final = (
+    "none",
+    "user",
+    "stp",
+    "ioc_remainder",
+    "fok_unfilled",
+    "post_only_would_cross",
+    "min_quantity",
+    "slippage",
+    "expired",
+    "frozen",
+    "unsettled",
+)
+"""What to show for a reason, by its number."""
+
+UNBOUNDED: Final = -1
+"""``max_slippage`` of an order that has no slippage bound."""
+
+CHUNK_MAX: Final = 1024
+CHUNK_MIN: Final = 128
+
+
+class Order:
+    """One order and its running account: the only copy of its state.
+
+    The terms never change. ``open + reserved + filled + cancelled == quantity`` always holds:
+    a fill moves quantity from open to reserved; the caller moves reserved to filled when the
+    trade settles, and hands it to ``Book.reenter`` when it does not. ``owner`` is the principal
+    on whom self-trade is judged. ``expiry`` is an epoch time in ms (GTT) or an epoch (GTE).
+    Priority at one price is (epoch, rank), lowest first; equal ones stand in order of arrival.
+    """
+
+    __slots__ = (
+        "id",
+        "owner",
+        "side",
+        "price",
+        "quantity",
+        "tif",
+        "expiry",
+        "post_only",
+        "stp",
+        "min_quantity",
+        "max_slippage",
+        "score",
+        "min_score",
+        "epoch",
+        "rank",
+        "open",
+        "reserved",
+        "filled",
+        "cancelled",
+        "reason",
+        "_level",
+        "_before",
+        "_after",
+    )
+
+    id: Hashable
+    owner: bytes
+    side: i64
+    price: i64
+    quantity: i64
+    tif: i64
+    expiry: int
+    post_only: bool
+    stp: i64
+    min_quantity: i64
+    max_slippage: i64
+    score: int
+    min_score: int
+    epoch: int
+    rank: int
+    open: i64
+    reserved: i64
+    filled: i64
+    cancelled: i64
+    reason: i64
+    _level: _Level | None
+    _before: Order | None
+    _after: Order | None
+
+    def __init__(
+        self,
+        id: Hashable,
+        owner: bytes,
+        side: i64,
+        price: i64,
+        quantity: i64,
+        tif: i64 = GTC,
+        expiry: int = 0,
+        post_only: bool = False,
+        stp: i64 = CANCEL_NEWEST,
+        min_quantity: i64 = 0,
+        max_slippage: i64 = UNBOUNDED,
+        score: int = 0,
+        min_score: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+    ) -> None:
+        self.id = id
+        self.owner = owner
+        self.side = side
+        self.price = price
+        self.quantity = quantity
+        self.tif = tif
+        self.expiry = expiry
+        self.post_only = post_only
+        self.stp = stp
+        self.min_quantity = min_quantity
+        self.max_slippage = max_slippage
+        self.score = score
+        self.min_score = min_score
+        self.epoch = epoch
+        self.rank = rank
+        self.open = quantity
+        self.reserved = 0
+        self.filled = 0
+        self.cancelled = 0
+        self.reason = NONE
+        self._level = None
+        self._before = None
+        self._after = None
+
+
+class Fill:
+    """``quantity`` lots pass between two orders at ``price``, which is the maker's."""
+
+    __slots__ = ("maker", "taker", "price", "quantity")
+
+    maker: Order
+    taker: Order
+    price: i64
+    quantity: i64
+
+    def __init__(self, maker: Order, taker: Order, price: i64, quantity: i64) -> None:
+        self.maker = maker
+        self.taker = taker
+        self.price = price
+        self.quantity = quantity
+
+
+class _Level:
+    """The resting orders of one price. Never empty between two operations of the book."""
+
+    __slots__ = ("key", "price", "first", "last", "better", "worse")
+
+    key: i64  # larger is better: the price of a bid, the negated price of an ask
+    price: i64
+    first: Order | None
+    last: Order | None
+    better: _Level | None
+    worse: _Level | None
+
+    def __init__(self, key: i64, price: i64) -> None:
+        self.key = key
+        self.price = price
+        self.first = None
+        self.last = None
+        self.better = None
+        self.worse = None
+
+    def insert(self, order: Order) -> None:
+        """Link the order in by priority. A new order goes last at once; one that comes back is
+        searched from both ends, since its place is as a rule near one of them."""
+        last = self.last
+        order._level = self
+        if last is None:
+            self.first = order
+            self.last = order
+            return
+        if last.epoch < order.epoch or (last.epoch == order.epoch and last.rank <= order.rank):
+            order._before = last
+            last._after = order
+            self.last = order
+            return
+        priority = (order.epoch, order.rank)
+        back = last  # always later than the order
+        front = self.first
+        while front is not None and (front.epoch, front.rank) <= priority:
+            before = back._before
+            if before is None or (before.epoch, before.rank) <= priority:
+                front = back
+                break
+            back = before
+            front = front._after
+        assert front is not None  # the last one is later
+        order._after = front
+        order._before = front._before
+        if front._before is None:
+            self.first = order
+        else:
+            front._before._after = order
+        front._before = order
+
+    def unlink(self, order: Order) -> None:
+        """Take the order out. Its links are cleared, so that nothing keeps it alive."""
+        before = order._before
+        after = order._after
+        if before is None:
+            self.first = after
+        else:
+            before._after = after
+            order._before = None
+        if after is None:
+            self.last = before
+        else:
+            after._before = before
+            order._after = None
+        order._level = None
+
+
+class _Side:
+    """The levels of one side, best first through ``best`` and ``worse``."""
+
+    __slots__ = ("sign", "levels", "best", "_chunks", "_maxima")
+
+    sign: i64
+    levels: dict[int, _Level]
+    best: _Level | None
+    _chunks: list[list[int]]  # keys, ascending through all chunks; the best is the very last
+    _maxima: list[int]  # the last key of each chunk
+
+    def __init__(self, sign: i64) -> None:
+        self.sign = sign
+        self.levels = {}
+        self.best = None
+        self._chunks = []
+        self._maxima = []
+
+    def add(self, price: i64) -> _Level:
+        """Open a level at a price that has none."""
+        level = _Level(price * self.sign, price)
+        key: int = level.key
+        self.levels[price] = level
+        chunks = self._chunks
+        if not chunks:
+            chunks.append([key])
+            self._maxima.append(key)
+            self.best = level
+            return level
+        number = bisect_left(self._maxima, key)
+        if number == len(chunks):
+            number -= 1
+            self._maxima[number] = key
+        chunk = chunks[number]
+        place = bisect_left(chunk, key)
+        worse: _Level | None = None
+        better: _Level | None = None
+        if place > 0:
+            worse = self.levels[chunk[place - 1] * self.sign]
+            better = worse.better
+        elif number > 0:
+            worse = self.levels[self._maxima[number - 1] * self.sign]
+            better = worse.better
+        else:
+            better = self.levels[chunk[0] * self.sign]
+        chunk.insert(place, key)
+        if len(chunk) > CHUNK_MAX:
+            self._split(number)
+        level.worse = worse
+        level.better = better
+        if worse is not None:
+            worse.better = level
+        if better is not None:
+            better.worse = level
+        else:
+            self.best = level
+        return level
+
+    def remove(self, level: _Level) -> None:
+        """Close an empty level. It keeps its own links until the caller lets go of it."""
+        worse = level.worse
+        better = level.better
+        if worse is not None:
+            worse.better = better
+        if better is not None:
+            better.worse = worse
+        else:
+            self.best = worse
+        del self.levels[level.price]
+        key: int = level.key
+        number = bisect_left(self._maxima, key)
+        chunk = self._chunks[number]
+        del chunk[bisect_left(chunk, key)]
+        if not chunk:  # only ever the last chunk left: others are merged before
+            del self._chunks[number]
+            del self._maxima[number]
+            return
+        self._maxima[number] = chunk[-1]
+        if len(chunk) < CHUNK_MIN and len(self._chunks) > 1:
+            if number == 0:
+                number = 1
+            tail = self._chunks.pop(number)
+            self._chunks[number - 1].extend(tail)
+            del self._maxima[number - 1]
+            if len(self._chunks[number - 1]) > CHUNK_MAX:
+                self._split(number - 1)
+
+    def _split(self, number: int) -> None:
+        chunk = self._chunks[number]
+        half = len(chunk) // 2
+        self._chunks.insert(number + 1, chunk[half:])
+        del chunk[half:]
+        self._maxima.insert(number, chunk[-1])
+
+
+class Book:
+    """The resting orders of one market and the rule by which they trade.
+
+    ``resting`` holds exactly the orders with open quantity on the book: read it, never write it.
+    ``removed`` collects resting orders that lost open quantity to another order's self-trade
+    prevention, once for each time; the caller reads and clears it.
+    """
+
+    __slots__ = ("resting", "removed", "_bids", "_asks")
+
+    resting: dict[Hashable, Order]
+    removed: list[Order]
+    _bids: _Side
+    _asks: _Side
+
+    def __init__(self) -> None:
+        self.resting = {}
+        self.removed = []
+        self._bids = _Side(1)
+        self._asks = _Side(-1)
+
+    def place(self, order: Order) -> list[Fill]:
+        """Match a new order, then let its remainder rest or cancel it, as its terms say.
+
+        Fills come in the order in which they happened. What did not fill and does not rest is in
+        ``order.cancelled``, with ``order.reason``.
+
+        IllegalTransitionError: the order was placed before, or its id is resting; nothing changed.
+        """
+        if order.open != order.quantity or order.open <= 0 or order.id in self.resting:
+            raise IllegalTransitionError(f"order {order.id} was placed before")
+        opposing = self._asks if order.side == BUY else self._bids
+        bound = order.price * opposing.sign
+        if order.max_slippage >= 0:
+            bound = self._slippage_bound(order, opposing, bound)
+        fills: list[Fill] = []
+        best = opposing.best
+        if best is not None and best.key >= bound:
+            if order.post_only and self._meets(order, opposing, bound):
+                _cancel_open(order, POST_ONLY_WOULD_CROSS)
+                return fills
+        if order.tif == FOK:
+            if not self._would_fill(order, opposing, bound, order.quantity):
+                _cancel_open(order, FOK_UNFILLED)
+                return fills
+        elif order.min_quantity > 0:
+            if not self._would_fill(order, opposing, bound, order.min_quantity):
+                _cancel_open(order, MIN_QUANTITY)
+                return fills
+        if best is not None and best.key >= bound:
+            self._match(order, opposing, bound, fills)
+        if order.open > 0:
+            if order.tif == IOC or order.tif == FOK:
+                _cancel_open(order, IOC_REMAINDER)
+            elif order.max_slippage >= 0:
+                _cancel_open(order, SLIPPAGE)
+            else:
+                self._rest(order)
+        return fills
+
+    def cancel(self, order_id: Hashable, reason: i64) -> Order | None:
+        """Cancel the open quantity of a resting order and take it off the book.
+
+        Reserved quantity is not touched: it belongs to matches under way. None: not resting.
+        """
+        order = self.resting.pop(order_id, None)
+        if order is None:
+            return None
+        _cancel_open(order, reason)
+        self._unlink(order)
+        return order
+
+    def reenter(self, order: Order, quantity: i64) -> list[Fill]:
+        """Return ``quantity`` lots of a failed match from reserved to the book.
+
+        If the order still rests, it grows and keeps its place: it crosses nothing it may trade
+        with. Otherwise the quantity matches as a new order's would and the remainder rests at the
+        order's old priority. Minimum quantity is not applied again. A post-only order that would
+        cross loses the quantity (POST_ONLY_WOULD_CROSS). So does an order with a slippage bound
+        (SLIPPAGE), crossing or not: it may not rest, and the best price its bound was measured
+        from is gone. The caller drops IOC, FOK and expired quantity itself, never through here.
+
+        IllegalTransitionError: the order does not have that much reserved; nothing changed.
+        """
+        if quantity <= 0 or quantity > order.reserved:
+            raise IllegalTransitionError(f"order {order.id} has {order.reserved} lots reserved")
+        order.reserved -= quantity
+        order.open += quantity
+        fills: list[Fill] = []
+        if order._level is not None:
+            return fills
+        if order.max_slippage >= 0:
+            _cancel_open(order, SLIPPAGE)
+            return fills
+        opposing = self._asks if order.side == BUY else self._bids
+        bound = order.price * opposing.sign
+        if order.post_only and self._meets(order, opposing, bound):
+            _cancel_open(order, POST_ONLY_WOULD_CROSS)
+            return fills
+        self._match(order, opposing, bound, fills)
+        if order.open > 0:
+            self._rest(order)
+        return fills
+
+    def restore(self, order: Order) -> None:
+        """Put an order with open quantity back on the book as it stood, from a checkpoint.
+
+        Nothing is matched. Any sequence of calls gives the same book if priorities are distinct.
+        IllegalTransitionError: it rests already, or has nothing open.
+        """
+        if order.open <= 0 or order.id in self.resting:
+            raise IllegalTransitionError(f"order {order.id} cannot be restored")
+        self._rest(order)
+
+    def best(self, side: i64) -> int | None:
+        """The best price of a side, eligible or not; None if it is empty."""
+        level = self._bids.best if side == BUY else self._asks.best
+        return None if level is None else level.price
+
+    def depth(self, side: i64, levels: int) -> list[tuple[int, int, int]]:
+        """(price, lots, orders) of the best levels. Lots may exceed 64 bits; O(orders counted)."""
+        result: list[tuple[int, int, int]] = []
+        level = self._bids.best if side == BUY else self._asks.best
+        while level is not None and len(result) < levels:
+            lots = 0
+            orders = 0
+            order = level.first
+            while order is not None:
+                lots += order.open
+                orders += 1
+                order = order._after
+            result.append((level.price, lots, orders))
+            level = level.worse
+        return result
+
+    def orders(self, side: i64) -> Iterator[Order]:
+        """The resting orders of a side in priority order. Do not change the book meanwhile."""
+        level = self._bids.best if side == BUY else self._asks.best
+        while level is not None:
+            order = level.first
+            while order is not None:
+                yield order
+                order = order._after
+            level = level.worse
+
+    def _match(self, taker: Order, opposing: _Side, bound: i64, fills: list[Fill]) -> None:
+        """Trade the taker's open quantity against levels whose key reaches the bound."""
+        level = opposing.best
+        owner = taker.owner
+        score = taker.score
+        min_score = taker.min_score
+        while level is not None and level.key >= bound and taker.open > 0:
+            maker = level.first
+            while maker is not None and taker.open > 0:
+                after = maker._after
+                if maker.owner == owner:
+                    if taker.stp == CANCEL_NEWEST:
+                        _cancel_open(taker, STP)
+                        return
+                    lots = maker.open
+                    if taker.stp == DECREMENT:
+                        if taker.open < lots:
+                            lots = taker.open
+                        taker.open -= lots
+                        taker.cancelled += lots
+                        taker.reason = STP
+                    maker.open -= lots
+                    maker.cancelled += lots
+                    maker.reason = STP
+                    self.removed.append(maker)
+                    if maker.open == 0:
+                        del self.resting[maker.id]
+                        level.unlink(maker)
+                elif score >= maker.min_score and maker.score >= min_score:
+                    lots = taker.open
+                    if maker.open <= lots:
+                        lots = maker.open
+                        del self.resting[maker.id]
+                        level.unlink(maker)
+                    maker.open -= lots
+                    maker.reserved += lots
+                    taker.open -= lots
+                    taker.reserved += lots
+                    fills.append(Fill(maker, taker, level.price, lots))
+                maker = after
+            worse = level.worse
+            if level.first is None:
+                opposing.remove(level)
+            level = worse
+
+    def _would_fill(self, taker: Order, opposing: _Side, bound: i64, needed: i64) -> bool:
+        """Whether matching now would fill at least so much: ``_match`` without its effects."""
+        remaining = taker.open
+        filled: i64 = 0
+        level = opposing.best
+        while level is not None and level.key >= bound:
+            maker = level.first
+            while maker is not None:
+                lots = maker.open if maker.open < remaining else remaining
+                if maker.owner == taker.owner:
+                    if taker.stp == CANCEL_NEWEST:
+                        return False
+                    if taker.stp == DECREMENT:
+                        remaining -= lots
+                elif taker.score >= maker.min_score and maker.score >= taker.min_score:
+                    remaining -= lots
+                    filled += lots
+                    if filled >= needed:
+                        return True
+                if filled + remaining < needed:
+                    return False
+                maker = maker._after
+            level = level.worse
+        return False
+
+    def _meets(self, taker: Order, opposing: _Side, bound: i64) -> bool:
+        """Whether matching now would trade with any order or stop at an own one."""
+        level = opposing.best
+        while level is not None and level.key >= bound:
+            maker = level.first
+            while maker is not None:
+                if maker.owner == taker.owner:
+                    return True
+                if taker.score >= maker.min_score and maker.score >= taker.min_score:
+                    return True
+                maker = maker._after
+            level = level.worse
+        return False
+
+    def _slippage_bound(self, taker: Order, opposing: _Side, bound: i64) -> i64:
+        """The bound, narrowed to max_slippage from the best order that may trade with this one.
+
+        Own orders do not set the best price. Differences of keys are compared, never sums of
+        prices and slippage, which could leave 64 bits.
+        """
+        level = opposing.best
+        while level is not None and level.key >= bound:
+            maker = level.first
+            while maker is not None:
+                if (
+                    maker.owner != taker.owner
+                    and taker.score >= maker.min_score
+                    and maker.score >= taker.min_score
+                ):
+                    if level.key - bound > taker.max_slippage:
+                        return level.key - taker.max_slippage
+                    return bound
+                maker = maker._after
+            level = level.worse
+        return bound
+
+    def _rest(self, order: Order) -> None:
+        own = self._bids if order.side == BUY else self._asks
+        level = own.levels.get(order.price)
+        if level is None:
+            level = own.add(order.price)
+        level.insert(order)
+        self.resting[order.id] = order
+
+    def _unlink(self, order: Order) -> None:
+        level = order._level
+        assert level is not None  # the order rests
+        level.unlink(order)
+        if level.first is None:
+            own = self._bids if order.side == BUY else self._asks
+            own.remove(level)
+
+
+def _cancel_open(order: Order, reason: i64) -> None:
+    order.cancelled += order.open
+    order.open = 0
+    order.reason = reason
