@@ -1,0 +1,3 @@
+"""Orrange P2P: one order book, computed by every node for itself."""
+
+__version__ = "0.1.0"
