@@ -1,0 +1,138 @@
+# `make help` lists what there is. Everything is installed into $(VENV); nothing outside this folder changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+PEERS ?= .venv-peers
+ARGS ?=
+UV_VERSION := 0.13.9
+
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --quiet
+# The files name every package with its hashes, dependencies included: pip has nothing to choose.
+LOCKED := install --require-hashes --no-deps --no-build-isolation
+COMPILED := build/.compiled
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check format bench compile pure lock clean
+
+help:
+	@echo 'make demo     watch four nodes on this machine build one order book (ARGS="--json")'
+	@echo 'make test     set up, check, and run the tests (ARGS="-k book")'
+	@echo 'make check    lint, formatting, types, import rules'
+	@echo 'make format   let ruff repair formatting and imports'
+	@echo 'make bench    the matcher against others, and the ingest path'
+	@echo 'make setup    create $(VENV) with everything pinned, compile the core'
+	@echo 'make compile  compile the core in place       make pure  run it interpreted again'
+	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
+	@echo 'make clean    remove what the above made, $(VENV) included'
+
+setup: $(VENV)/.editable $(VENV)/.dev compile
+	@:
+
+# Python requirements only; compiled modules are used when they are there and fresh.
+demo: $(VENV)/.editable
+	@$(BIN)/python tools/compile_core.py drop-stale
+	@$(BIN)/orrange demo $(ARGS)
+
+test: setup check
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.editable $(VENV)/.dev
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: setup $(PEERS)/.installed
+	@$(BIN)/orrange bench book $(ARGS)
+	@$(BIN)/orrange bench ingest $(ARGS)
+
+# --- environments -------------------------------------------------------------------------------
+
+define make_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+ 'Python 3.11 or newer is needed, and $(PYTHON) is' \
+ "$$($(PYTHON) --version 2>&1 || echo missing)." \
+ 'Name another one: make PYTHON=python3.11' >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+ '$(PYTHON) cannot create virtual environments.' \
+ 'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+@echo "creating $(1)"
+@$(PYTHON) -m venv $(1)
+endef
+
+$(VENV)/.made:
+	$(call make_venv,$(VENV))
+	@touch $@
+
+$(VENV)/.build: requirements/build.txt $(VENV)/.made
+	@echo "installing $<"
+	@$(PIP) $(LOCKED) -r $<
+	@touch $@
+
+# libp2p's fastecdsa has no wheel for Linux: it is compiled against the GMP that build.txt brought.
+$(VENV)/.run: requirements/run.txt $(VENV)/.build
+	@echo "installing $<"
+	@gmp=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/cmeel.prefix; \
+	CFLAGS="$$CFLAGS -I$$gmp/include" \
+	LDFLAGS="$$LDFLAGS -L$$gmp/lib -Wl,-rpath,\$$ORIGIN/../cmeel.prefix/lib" \
+	$(PIP) $(LOCKED) -r $< || { echo 'Installing $< failed, see above.' \
+	 'It compiles one small package: that takes a C compiler and the headers of Python' \
+	 '(Debian and Ubuntu: apt-get install gcc python3-dev).' >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.editable: pyproject.toml orrange_p2p/__init__.py $(VENV)/.run
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "installing $<"
+	@$(PIP) $(LOCKED) -r $<
+	@touch $@
+
+# Each peer alone: one that does not install is reported and does not stop the others.
+$(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/install_each.py
+	$(call make_venv,$(PEERS))
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip --quiet $(LOCKED) -r requirements/build.txt
+	@$(PEERS)/bin/python tools/install_each.py requirements/bench-peers.txt
+	@touch $@
+
+# --- the compiled core --------------------------------------------------------------------------
+
+# Every file of core/, not only the compiled ones: mypyc copies constants across modules.
+compile: $(COMPILED)
+
+$(COMPILED): $(wildcard orrange_p2p/core/*.py) tools/compile_core.py pyproject.toml $(VENV)/.dev
+	@$(BIN)/python tools/compile_core.py build
+	@mkdir -p $(@D) && touch $@
+
+pure:
+	@$(PYTHON) tools/compile_core.py clean
+
+# --- upkeep -------------------------------------------------------------------------------------
+
+UV := build/lock-venv/bin/uv --quiet --no-config pip compile --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command 'make lock' $(UPGRADE)
+
+build/lock-venv/.uv-$(UV_VERSION):
+	$(call make_venv,build/lock-venv)
+	@build/lock-venv/bin/python -m pip --quiet install uv==$(UV_VERSION)
+	@touch $@
+
+# dev.txt contains run.txt, which contains build.txt; the constraints keep their versions equal.
+lock: build/lock-venv/.uv-$(UV_VERSION)
+	@mkdir -p requirements
+	@$(UV) --group build -o requirements/build.txt
+	@$(UV) pyproject.toml --group build -c requirements/build.txt -o requirements/run.txt
+	@$(UV) pyproject.toml --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(UV) --group peers -o requirements/bench-peers.txt
+
+clean: pure
+	@rm -rf $(VENV) $(PEERS) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+		.hypothesis
+	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
