@@ -1,0 +1,314 @@
+"""Merkle trees: a list tree for operations, a sparse map for the state of a market.
+
+Both hash with SHA-256 and separate leaves (0x00) from inner nodes (0x01), so that no leaf can
+pass for a node (protocol/02-merkle.md). The list tree is the one of RFC 6962 section 2.1. The map is
+a crit-bit tree: only the bits at which live keys differ make a node, so its depth follows the
+logarithm of the number of keys, and an update costs the hashes on the changed paths alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from orrange_p2p.core.errors import InvalidError
+
+EMPTY_ROOT: Final = bytes(32)
+"""Root of a map without keys."""
+
+
+# --- the list tree (RFC 6962) -------------------------------------------------------------
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """Hash of one leaf of the list tree."""
+    return sha256(b"\x00" + data).digest()
+
+
+def list_root(leaves: Sequence[bytes]) -> bytes:
+    """Root over the leaves' data in order. The empty list has the hash of the empty string."""
+    if not leaves:
+        return sha256(b"").digest()
+    return _fold([leaf_hash(leaf) for leaf in leaves])
+
+
+def _fold(hashes: list[bytes]) -> bytes:
+    # Pairing from the left with an odd last one carried up gives RFC 6962's split at the largest
+    # power of two smaller than n.
+    while len(hashes) > 1:
+        carried = hashes[-1:] if len(hashes) % 2 else []
+        hashes = [
+            sha256(b"\x01" + hashes[at] + hashes[at + 1]).digest()
+            for at in range(0, len(hashes) - 1, 2)
+        ] + carried
+    return hashes[0]
+
+
+def list_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """The audit path of leaf ``index``, from the leaf's sibling upwards."""
+    if not 0 <= index < len(leaves):
+        raise IndexError(f"leaf {index} of {len(leaves)}")
+    path = []
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    while len(hashes) > 1:
+        sibling = index ^ 1
+        if sibling < len(hashes):
+            path.append(hashes[sibling])
+        carried = hashes[-1:] if len(hashes) % 2 else []
+        hashes = [
+            sha256(b"\x01" + hashes[at] + hashes[at + 1]).digest()
+            for at in range(0, len(hashes) - 1, 2)
+        ] + carried
+        index //= 2
+    return path
+
+
+def verify_list_proof(
+    root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]
+) -> None:
+    """Raises ``InvalidError`` unless ``leaf`` is number ``index`` of ``count`` under ``root``."""
+    if not 0 <= index < count:
+        raise InvalidError(f"no leaf {index} among {count}")
+    computed = leaf_hash(leaf)
+    siblings = iter(path)
+    try:
+        while count > 1:
+            if index % 2:
+                computed = sha256(b"\x01" + next(siblings) + computed).digest()
+            elif index + 1 < count:
+                computed = sha256(b"\x01" + computed + next(siblings)).digest()
+            index //= 2
+            count = (count + 1) // 2
+    except StopIteration:
+        raise InvalidError("audit path is too short") from None
+    if next(siblings, None) is not None:
+        raise InvalidError("audit path is too long")
+    if computed != root:
+        raise InvalidError("audit path leads to another root")
+
+
+# --- the sparse map -----------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """One inner node on the way from the root to a leaf."""
+
+    bit: int
+    """The bit of the key at which the two subtrees differ, counted from the most significant."""
+    sibling: bytes
+    """Hash of the subtree not taken."""
+
+
+class MapProof(NamedTuple):
+    """Shows which leaf a walk by some key ends at; that leaf is the key's own or proves absence."""
+
+    leaf_key: bytes
+    leaf_value: bytes
+    steps: tuple[Step, ...]
+    """From the root downwards."""
+
+
+class _Node:
+    """A leaf (``bit`` -1, with key and value) or an inner node (with two children)."""
+
+    __slots__ = ("bit", "hash", "key", "left", "right", "value")
+
+    def __init__(
+        self, bit: int, key: bytes, value: bytes, left: _Node | None, right: _Node | None
+    ) -> None:
+        self.bit = bit
+        self.key = key
+        self.value = value
+        self.left = left
+        self.right = right
+        self.hash: bytes | None = None
+
+
+class SparseMerkleMap:
+    """A map from keys of one fixed length to values, with a root that names its whole content.
+
+    The root depends on the content only, never on the order of updates. ``set`` and ``delete`` cost
+    one walk; hashing waits until ``root`` is asked for and then touches changed paths once each.
+    Keys are chosen by their authors in part, so the depth is not bounded by the logarithm: extending
+    a common prefix by d bits costs the attacker 2^d keys, and the depth is at most the key's bits.
+    """
+
+    __slots__ = ("_count", "_key_bytes", "_root")
+
+    def __init__(self, key_bytes: int) -> None:
+        self._key_bytes = key_bytes
+        self._root: _Node | None = None
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``, or None."""
+        node = self._root
+        if node is None:
+            return None
+        node = _nearest(node, key)
+        return node.value if node.key == key else None
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Insert or replace."""
+        if len(key) != self._key_bytes:
+            raise ValueError(f"key of {len(key)} bytes in a map of {self._key_bytes}-byte keys")
+        root = self._root
+        if root is None:
+            self._root = _Node(-1, key, value, None, None)
+            self._count = 1
+            return
+        nearest = _nearest(root, key)
+        if nearest.key == key:
+            if nearest.value != value:
+                nearest.value = value
+                self._forget_hashes(key)
+            return
+        differing = _first_differing_bit(nearest.key, key)
+        leaf = _Node(-1, key, value, None, None)
+        parent: _Node | None = None
+        node = root
+        while 0 <= node.bit < differing:
+            node.hash = None
+            parent = node
+            node = _child(node, _bit(key, node.bit))
+        if _bit(key, differing):
+            branch = _Node(differing, b"", b"", node, leaf)
+        else:
+            branch = _Node(differing, b"", b"", leaf, node)
+        if parent is None:
+            self._root = branch
+        elif _bit(key, parent.bit):
+            parent.right = branch
+        else:
+            parent.left = branch
+        self._count += 1
+
+    def delete(self, key: bytes) -> None:
+        """Remove ``key``; absent keys are a no-op."""
+        node = self._root
+        if node is None or _nearest(node, key).key != key:
+            return
+        grand: _Node | None = None
+        parent: _Node | None = None
+        while node.bit >= 0:
+            node.hash = None
+            grand = parent
+            parent = node
+            node = _child(node, _bit(key, node.bit))
+        self._count -= 1
+        if parent is None:
+            self._root = None
+            return
+        survivor = _child(parent, 1 - _bit(key, parent.bit))
+        if grand is None:
+            self._root = survivor
+        elif _bit(key, grand.bit):
+            grand.right = survivor
+        else:
+            grand.left = survivor
+
+    def root(self) -> bytes:
+        """32 bytes that name the content; ``EMPTY_ROOT`` for an empty map."""
+        node = self._root
+        return EMPTY_ROOT if node is None else _hash(node)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All pairs in ascending order of keys."""
+        waiting: list[_Node] = []
+        if self._root is not None:
+            waiting.append(self._root)
+        while waiting:
+            node = waiting.pop()
+            if node.bit < 0:
+                yield node.key, node.value
+            else:
+                waiting.append(_child(node, 1))
+                waiting.append(_child(node, 0))
+
+    def prove(self, key: bytes) -> MapProof | None:
+        """Proof of what the map says of ``key``; None for the empty map, whose root says it all."""
+        node = self._root
+        if node is None:
+            return None
+        steps = []
+        while node.bit >= 0:
+            taken = _bit(key, node.bit)
+            steps.append(Step(node.bit, _hash(_child(node, 1 - taken))))
+            node = _child(node, taken)
+        return MapProof(node.key, node.value, tuple(steps))
+
+    def _forget_hashes(self, key: bytes) -> None:
+        node = self._root
+        assert node is not None
+        while node.bit >= 0:
+            node.hash = None
+            node = _child(node, _bit(key, node.bit))
+        node.hash = None
+
+
+def verify_map_proof(root: bytes, key: bytes, proof: MapProof | None) -> bytes | None:
+    """The value that ``root`` holds under ``key``, or None if it holds none.
+
+    Raises ``InvalidError`` if the proof does not lead to ``root`` or does not speak of ``key``.
+    Absence: every tree with this root sends a walk by ``key`` to the one leaf shown. It is another
+    key's, so ``key`` has none.
+    """
+    if proof is None:
+        if root != EMPTY_ROOT:
+            raise InvalidError("a proof is missing, and the map is not empty")
+        return None
+    if len(proof.leaf_key) != len(key):
+        raise InvalidError("the proof is of a map with keys of another length")
+    bits = [step.bit for step in proof.steps]
+    if any(not 0 <= bit < 8 * len(key) for bit in bits) or sorted(set(bits)) != bits:
+        raise InvalidError("the proof's steps do not descend")
+    computed = sha256(b"\x00" + proof.leaf_key + proof.leaf_value).digest()
+    for bit, sibling in reversed(proof.steps):
+        if len(sibling) != 32:
+            raise InvalidError("a sibling is not 32 bytes")
+        if _bit(key, bit) != _bit(proof.leaf_key, bit):
+            raise InvalidError("the proof walks by another key")
+        pair = sibling + computed if _bit(key, bit) else computed + sibling
+        computed = sha256(b"\x01" + bit.to_bytes(2, "big") + pair).digest()
+    if computed != root:
+        raise InvalidError("the proof leads to another root")
+    return proof.leaf_value if proof.leaf_key == key else None
+
+
+def _bit(key: bytes, bit: int) -> int:
+    return key[bit >> 3] >> (7 - (bit & 7)) & 1
+
+
+def _first_differing_bit(first: bytes, second: bytes) -> int:
+    width = 8 * len(first)
+    differing = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
+    return width - differing.bit_length()
+
+
+def _child(node: _Node, taken: int) -> _Node:
+    child = node.right if taken else node.left
+    assert child is not None, "inner nodes have two children"
+    return child
+
+
+def _nearest(node: _Node, key: bytes) -> _Node:
+    while node.bit >= 0:
+        node = _child(node, _bit(key, node.bit))
+    return node
+
+
+def _hash(node: _Node) -> bytes:
+    known = node.hash
+    if known is not None:
+        return known
+    if node.bit < 0:
+        computed = sha256(b"\x00" + node.key + node.value).digest()
+    else:
+        children = _hash(_child(node, 0)) + _hash(_child(node, 1))
+        computed = sha256(b"\x01" + node.bit.to_bytes(2, "big") + children).digest()
+    node.hash = computed
+    return computed
