@@ -42,7 +42,7 @@ check: $(VENV)/.editable $(VENV)/.dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix
@@ -55,9 +55,9 @@ bench: setup $(PEERS)/.installed
 # --- environments -------------------------------------------------------------------------------
 
 define make_venv
-@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
  'Python 3.11 or newer is needed, and $(PYTHON) is' \
- "$$($(PYTHON) --version 2>&1 || echo missing)." \
+ "$$($(PYTHON) --version 2>/dev/null || echo missing)." \
  'Name another one: make PYTHON=python3.11' >&2; exit 1; }
 @$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
  '$(PYTHON) cannot create virtual environments.' \

@@ -32,7 +32,8 @@ def compiled_modules(root: Path = ROOT) -> list[Path]:
 
 
 def source_of(compiled: Path) -> Path:
-    return compiled.with_name(compiled.name.split(".", 1)[0] + ".py")
+    # A wheel's build leaves book__mypyc beside book.
+    return compiled.with_name(compiled.name.split(".", 1)[0].removesuffix("__mypyc") + ".py")
 
 
 def stale_modules(root: Path = ROOT) -> list[Path]:
