@@ -90,7 +90,7 @@ $(VENV)/.editable: pyproject.toml orrange_p2p/__init__.py $(VENV)/.run
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run | $(VENV)/.editable
 	@echo "installing $<"
 	@$(PIP) $(LOCKED) -r $<
 	@touch $@
@@ -117,7 +117,7 @@ pure:
 # --- upkeep -------------------------------------------------------------------------------------
 
 UV := build/lock-venv/bin/uv --quiet --no-config pip compile --universal --python-version 3.11 \
-	--generate-hashes --custom-compile-command 'make lock' $(UPGRADE)
+	--generate-hashes -c requirements/constraints.txt --custom-compile-command 'make lock' $(UPGRADE)
 
 build/lock-venv/.uv-$(UV_VERSION):
 	$(call make_venv,build/lock-venv)
