@@ -21,12 +21,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from mypy_extensions import i64
 
 from orrange_p2p.core.errors import IllegalTransitionError
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
 
 # Sides.
 BUY: Final = 0
@@ -409,7 +408,7 @@ class Book:
             if not self._would_fill(order, opposing, bound, order.quantity):
                 _cancel_open(order, FOK_UNFILLED)
                 return fills
-        elif order.min_quantity > 0:
+        if order.min_quantity > 0:
             if not self._would_fill(order, opposing, bound, order.min_quantity):
                 _cancel_open(order, MIN_QUANTITY)
                 return fills
