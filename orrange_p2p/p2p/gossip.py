@@ -1,0 +1,141 @@
+"""Gossip: from a peer's message to a verdict, through bounded queues and a fixed set of tasks."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import trio
+from attrs import frozen
+from libp2p.peer.id import ID
+from libp2p.pubsub.pb import rpc_pb2
+
+from orrange_p2p.core.errors import ConfigError, OversizedError, PeerError
+from orrange_p2p.core.ids import PeerId
+from orrange_p2p.p2p.hardening.pubsub import HardPubsub, verify_message
+from orrange_p2p.p2p.hardening.router import HardGossipSub
+from orrange_p2p.p2p.limits import Counters, Limits
+from orrange_p2p.ports import GossipHandler, Verdict
+
+__all__ = ["Gossip"]
+
+
+@frozen
+class _Waiting:
+    forwarder: ID
+    message_id: bytes
+    message: rpc_pb2.Message
+
+
+class Gossip:
+    """The gossip half of the transport.
+
+    Streams of peers put messages into one queue with a share per peer; a fixed number of tasks
+    takes them out, verifies the origin's signature, asks the topic's handler and forwards what
+    it accepts. A peer whose share is full is held back on its stream, then its messages are
+    dropped and counted.
+    """
+
+    def __init__(self, pubsub: HardPubsub, limits: Limits, counters: Counters) -> None:
+        router = pubsub.router
+        assert isinstance(router, HardGossipSub)
+        self._pubsub = pubsub
+        self._router = router
+        self._limits = limits
+        self._counters = counters
+        self._handlers: dict[str, GossipHandler] = {}
+        self._queue: deque[_Waiting] = deque()
+        self._queued_bytes = 0
+        self._queued_by_peer: Counter[ID] = Counter()
+        self._room = trio.Event()
+        self._work = trio.Semaphore(0)
+        pubsub.taker = self
+
+    async def run(self) -> None:
+        """Judge messages until cancelled. An exception of a handler that is no ``PeerError`` ends
+        it and is raised."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._limits.handlers):
+                nursery.start_soon(self._judge_all)
+
+    async def subscribe(self, topic: str, handler: GossipHandler) -> None:
+        if topic in self._handlers:
+            raise ConfigError(f"topic {topic} has a handler already")
+        self._handlers[topic] = handler
+        await self._pubsub.subscribe(topic)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Returns when queued. Waits up to ``publish_wait_s`` while no peer has room."""
+        limit = self._limits.message_bytes
+        if len(payload) > limit:
+            raise OversizedError(f"message of {len(payload)} bytes; the limit is {limit}")
+        await trio.lowlevel.checkpoint()
+        queues = [
+            queue
+            for peer in self._router.receivers(topic, own=True)
+            if (queue := self._router.queue(peer)) is not None
+        ]
+        if queues and all(queue.half_full for queue in queues):
+            with trio.move_on_after(self._limits.publish_wait_s):
+                while all(queue.half_full for queue in queues):
+                    await min(queues, key=len).wait_drained()
+        self._pubsub.send(topic, payload)
+        self._counters["gossip_published"] += 1
+
+    async def take(self, forwarder: ID, message_id: bytes, message: rpc_pb2.Message) -> None:
+        """Queue a message; while there is no room the caller, a peer's stream, waits."""
+        if not self._fits(forwarder, message):
+            with trio.move_on_after(self._limits.inbound_wait_s):
+                while not self._fits(forwarder, message):
+                    await self._room.wait()
+            if not self._fits(forwarder, message):
+                self._counters["gossip_inbound_dropped"] += 1
+                return
+        self._queue.append(_Waiting(forwarder, message_id, message))
+        self._queued_bytes += len(message.data)
+        self._queued_by_peer[forwarder] += 1
+        self._work.release()
+
+    def queued(self) -> int:
+        """Messages that wait for a handler."""
+        return len(self._queue)
+
+    def _fits(self, forwarder: ID, message: rpc_pb2.Message) -> bool:
+        limits = self._limits
+        return (
+            len(self._queue) < limits.inbound_messages
+            and self._queued_bytes + len(message.data) <= limits.inbound_bytes
+            and self._queued_by_peer[forwarder] < limits.inbound_peer_messages
+        )
+
+    async def _judge_all(self) -> None:
+        while True:
+            await self._work.acquire()
+            waiting = self._queue.popleft()
+            self._queued_bytes -= len(waiting.message.data)
+            self._queued_by_peer[waiting.forwarder] -= 1
+            if not self._queued_by_peer[waiting.forwarder]:
+                del self._queued_by_peer[waiting.forwarder]
+            self._room.set()
+            self._room = trio.Event()
+            await self._judge(waiting)
+
+    async def _judge(self, waiting: _Waiting) -> None:
+        message = waiting.message
+        handler = self._handlers.get(message.topicIDs[0])
+        if handler is None:
+            return
+        if self._pubsub.seen_messages.has(waiting.message_id):
+            self._counters["gossip_duplicates"] += 1
+            return
+        if not verify_message(message):
+            self._counters["gossip_bad_signature"] += 1
+            return
+        # Between the check above and this mark nothing waits: one handler call per id.
+        self._pubsub.seen_messages.add(waiting.message_id)
+        try:
+            verdict = await handler(PeerId(waiting.forwarder.to_base58()), message.data)
+        except PeerError:
+            verdict = Verdict.REJECT
+        self._counters[f"gossip_{verdict.value}"] += 1
+        if verdict is Verdict.ACCEPT:
+            self._router.forward(waiting.message_id, message, waiting.forwarder)

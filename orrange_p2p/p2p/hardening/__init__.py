@@ -1,0 +1,30 @@
+"""Named fixes for py-libp2p, applied from outside and pinned to one version.
+
+Every fix is a class here that takes the place of a stock one; its docstring says what stock does,
+where, and why it matters. ``FIXES`` lists them. Nothing in libp2p is patched in place, except the
+name under which one of its modules logs. Line numbers are those of 0.8.1.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from orrange_p2p.core.errors import ConfigError
+
+__all__ = ["LIBP2P_VERSION", "require_version"]
+
+LIBP2P_VERSION: Final = "0.8.1"
+
+
+def require_version() -> None:
+    """Raises ``ConfigError`` unless libp2p is exactly the version the fixes were made for."""
+    try:
+        found = version("libp2p")
+    except PackageNotFoundError:
+        found = "not installed"
+    if found != LIBP2P_VERSION:
+        raise ConfigError(
+            f"libp2p is {found}, but the network layer is made for exactly {LIBP2P_VERSION};"
+            f" run: pip install libp2p=={LIBP2P_VERSION}"
+        )

@@ -1,0 +1,207 @@
+"""Connections: sockets we own, slots that come back, stream handlers that cannot raise."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections import Counter, OrderedDict
+from typing import Any
+
+import trio
+from libp2p.abc import INetStream, IRawConnection
+from libp2p.custom_types import THandler, TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.host.ping import ID as PING_ID
+from libp2p.host.ping import PingService
+from libp2p.identity.identify.identify import ID as IDENTIFY_ID
+from libp2p.identity.identify.identify import identify_handler_for
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection import swarm_connection
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.transport.tcp.tcp import TCP, TCPListener
+from multiaddr import Multiaddr
+
+from orrange_p2p.core.errors import ConfigError, PortInUseError
+from orrange_p2p.p2p.cleanup import shielded_for
+from orrange_p2p.p2p.limits import Counters, Limits
+
+__all__ = ["HardHost", "HardSwarm", "HardTCP", "quiet_logging"]
+
+
+def quiet_logging() -> None:
+    """Keep libp2p's log out of the user's terminal unless the user asked for it.
+
+    Stock (swarm_connection.py:87) logs through the root logger, and the first such call gives a
+    program that configured no logging a handler that prints. Warnings of "libp2p" go to stderr
+    by Python's last-resort handler; a peer can cause thousands a second.
+    """
+    libp2p = logging.getLogger("libp2p")
+    if not libp2p.handlers:
+        libp2p.addHandler(logging.NullHandler())
+        libp2p.setLevel(logging.CRITICAL)
+    module: Any = swarm_connection
+    module.logging = logging.getLogger(swarm_connection.__name__)
+
+
+class HardTCPStream(TrioTCPStream):
+    """A TCP stream that knows where it came from over IPv6 too.
+
+    Stock (io/trio.py:118) takes only addresses of two parts; IPv6 has four, and no limit per
+    address would hold.
+    """
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        if self._cached_remote_address is None:
+            try:
+                host, port = self.stream.socket.getpeername()[:2]
+            except OSError:
+                return None
+            self._cached_remote_address = (str(host), int(port))
+        return self._cached_remote_address
+
+
+class HardTCP(TCP):
+    """TCP whose listener shares its port with no one.
+
+    Stock (tcp.py:62) sets SO_REUSEPORT, so a second node on the same port starts without an error
+    and takes half of the connections.
+    """
+
+    def create_listener(self, handler_function: THandler) -> TCPListener:
+        return _Listener(handler_function)
+
+
+class _Listener(TCPListener):
+    async def listen(self, maddr: Multiaddr) -> None:
+        """Raises ``PortInUseError`` if the port is taken, ``ConfigError`` if the address is not
+        one of this machine."""
+        listener = await _bind(maddr)
+        async with self._lifecycle_lock:
+            if self._nursery is None:
+                await self._spawn_background_task()
+            assert self._nursery is not None
+            self._nursery.start_soon(trio.serve_listeners, self._serve, [listener])
+            self.listeners.append(listener)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            await self.handler(HardTCPStream(stream))
+        except Exception:
+            await trio.aclose_forcefully(stream)
+
+
+async def _bind(maddr: Multiaddr) -> trio.SocketListener:
+    host, port = _host_port(maddr)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await sock.bind((host, port))
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(
+                f"port {port} of {host} is taken by another process; stop it, or listen on another"
+                f" port (0 lets the system choose)"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(
+                f"not allowed to listen on port {port}; choose one above 1023"
+            ) from error
+        raise ConfigError(f"cannot listen on {maddr}: {error.strerror}") from error
+    return trio.SocketListener(sock)
+
+
+def _host_port(maddr: Multiaddr) -> tuple[str, int]:
+    parts = str(maddr).split("/")
+    if len(parts) != 5 or parts[1] not in ("ip4", "ip6") or parts[3] != "tcp":
+        raise ConfigError(f"cannot listen on {maddr}: write /ip4/ADDRESS/tcp/PORT")
+    return parts[2], int(parts[4])
+
+
+class HardSwarm(Swarm):
+    """A swarm whose inbound slots come back.
+
+    Stock (swarm.py:2060): the task of an inbound connection, and its slot, stay until the swarm
+    ends; after 250 connections no inbound is accepted ever again.
+
+    Also limits the connections of one address, handshakes included.
+    """
+
+    limits: Limits
+    counters: Counters
+
+    def attach(self, limits: Limits, counters: Counters) -> None:
+        """What the constructor of stock does not take."""
+        self.limits = limits
+        self.counters = counters
+        self._by_address: Counter[str] = Counter()
+
+    async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
+        remote = read_write_closer.get_remote_address()
+        host = remote[0] if remote else ""
+        if (
+            self._by_address.total() >= self.limits.connections
+            or self._by_address[host] >= self.limits.connections_per_address
+        ):
+            self.counters["connections_refused"] += 1
+            await read_write_closer.close()
+            return
+        self._by_address[host] += 1
+        try:
+            await self._serve_inbound(RawConnection(read_write_closer, False), maddr)
+        finally:
+            self._by_address[host] -= 1
+            if not self._by_address[host]:
+                del self._by_address[host]
+
+    async def _serve_inbound(self, raw: IRawConnection, maddr: Multiaddr) -> None:
+        """One inbound connection from handshake to end."""
+        try:
+            connection: Any = await self.upgrade_inbound_raw_conn(raw, maddr)
+            await connection.event_closed.wait()
+        except Exception:
+            self.counters["handshakes_failed"] += 1
+        finally:
+            with shielded_for(1):
+                await raw.close()
+
+
+class HardHost(BasicHost):
+    """A host whose stream handlers cannot take it along.
+
+    Stock (multiselect_communicator.py:58): a protocol name that is not UTF-8 raises
+    UnicodeDecodeError through swarm and nursery into the program. So does every exception of a
+    stream handler (swarm_connection.py, basic_host.py:1553).
+
+    Serves identify and ping. It does not ask others to identify themselves, because nothing here
+    needs the answer and stock (basic_host.py:1205) reads it in a system task, whose exceptions
+    end the program; and it does not serve identify/push, which fills the peer store at will.
+    """
+
+    def __init__(self, network: HardSwarm) -> None:
+        super().__init__(network, disable_identify_address_discovery=True)
+        self._counters = network.counters
+        for protocol in list(self.multiselect.handlers):
+            self.multiselect.handlers.pop(protocol)
+        handlers: OrderedDict[TProtocol, Any] = OrderedDict()
+        handlers[IDENTIFY_ID] = identify_handler_for(self, use_varint_format=True)
+        handlers[PING_ID] = PingService(self).handle_ping
+        for protocol, handler in handlers.items():
+            self.set_stream_handler(protocol, handler)
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        try:
+            await super()._swarm_stream_handler(net_stream)
+        except Exception:
+            self._counters["streams_failed"] += 1
+            with trio.move_on_after(1):
+                await net_stream.reset()
+
+    def _schedule_identify(self, peer_id: Any, *, reason: str) -> None:
+        """Do not identify."""
