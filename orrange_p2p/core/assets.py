@@ -1,6 +1,6 @@
 """Chain, account and asset names: CAIP-2, CAIP-10 and CAIP-19, as far as they can be checked here.
 
-https://chainagnostic.org: ``eip155:1``, ``eip155:1:0xab16...``, ``bip122:000000000019d6689c085ae165831e93/slip44:0``.
+Examples (https://chainagnostic.org): chain ``eip155:1``, asset ``eip155:1/slip44:60``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Strict deterministic CBOR: the one way bytes become records (protocol/01-records.md).
 
 RFC 8949 section 4.2 restricted to unsigned integers, byte strings, text strings, null and
-definite-length arrays. The library accepts more than that (non-minimal integers, tags, floats), so
-a record is decoded, its types and ranges checked, re-encoded and compared: any difference rejects it.
+definite-length arrays. The library accepts more than that (non-minimal integers, floats, maps), so
+a record is decoded, its types and ranges checked, re-encoded and compared: any difference rejects.
 """
 
 from __future__ import annotations

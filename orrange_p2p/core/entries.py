@@ -14,7 +14,7 @@ import attrs
 from orrange_p2p.core import codec, merkle
 from orrange_p2p.core.errors import ForeignError, InvalidError, MalformedError, SignatureError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, MarketId, Seq
-from orrange_p2p.core.operations import Operation, parse, to_items
+from orrange_p2p.core.operations import Delegate, Evidence, Operation, parse, to_items
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import StructType
 
@@ -22,6 +22,9 @@ MAX_ENTRY_BYTES: Final = 64 * 1024
 MAX_ENTRY_OPERATIONS: Final = 1024
 GROUP: Final = 16
 """Operations to a leaf of the operations tree: a sixteenth of the hashes, a proof shows 15 more."""
+
+MAX_PROOFS: Final = 8
+"""Evidence and delegations in one entry: each costs every node up to two signature checks."""
 
 _ENTRY: Final = StructType(
     "Entry(bytes32 market,address author,uint64 seq,bytes32 prev,bytes32 opsRoot)"
@@ -106,6 +109,7 @@ def draft(
     items = [to_items(operation) for operation in operations]
     groups = _encode_groups(items)
     parsed = tuple(parse(codec.decode(codec.encode(item), MAX_ENTRY_BYTES)) for item in items)
+    _check_proofs(parsed)
     header = EntryHeader(market, author, seq, prev, merkle.list_root(groups))
     return UnsignedEntry(header, header.digest(separator), parsed, tuple(groups))
 
@@ -130,10 +134,17 @@ def decode_entry(data: bytes, separator: bytes, market: MarketId) -> Entry:
     if (seq == 0) != (prev == ZERO32):
         raise InvalidError("the first entry of a log, and only the first, has prev zero")
     operations = tuple([parse(item) for item in items])
+    _check_proofs(operations)
     groups = _encode_groups(items)
     header = EntryHeader(market, author, seq, prev, merkle.list_root(groups))
     codec.require_canonical(_assemble(header, len(items), groups, signature), data)
     return Entry(header, header.digest(separator), operations, signature, data)
+
+
+def _check_proofs(operations: Sequence[Operation]) -> None:
+    proofs = [operation for operation in operations if type(operation) in (Evidence, Delegate)]
+    if len(proofs) > MAX_PROOFS:
+        raise InvalidError(f"more than {MAX_PROOFS} pieces of evidence and delegations")
 
 
 def _encode_groups(items: Sequence[codec.Value]) -> list[bytes]:

@@ -10,7 +10,7 @@ from orrange_p2p.core.entries import MAX_ENTRY_BYTES
 from orrange_p2p.core.ticks import MAX_TICK_BYTES
 
 MAX_FRAME_BYTES: Final = 512 * 1024
-"""Room for one record of the largest size beside a usual frame; senders flush at ``FLUSH_BYTES``."""
+"""Room for a record of the largest size beside a usual frame, flushed at ``FLUSH_BYTES``."""
 FLUSH_BYTES: Final = 32 * 1024
 MAX_FRAME_RECORDS: Final = 4096
 

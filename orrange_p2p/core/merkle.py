@@ -1,8 +1,8 @@
 """Merkle trees: a list tree for operations, a sparse map for the state of a market.
 
 Both hash with SHA-256 and separate leaves (0x00) from inner nodes (0x01), so that no leaf can
-pass for a node (protocol/02-merkle.md). The list tree is the one of RFC 6962 section 2.1. The map is
-a crit-bit tree: only the bits at which live keys differ make a node, so its depth follows the
+pass for a node (protocol/02-merkle.md). The list tree is RFC 6962's, section 2.1. The map is a
+crit-bit tree: only the bits at which live keys differ make a node, so its depth follows the
 logarithm of the number of keys, and an update costs the hashes on the changed paths alone.
 """
 
@@ -128,10 +128,10 @@ class _Node:
 class SparseMerkleMap:
     """A map from keys of one fixed length to values, with a root that names its whole content.
 
-    The root depends on the content only, never on the order of updates. ``set`` and ``delete`` cost
-    one walk; hashing waits until ``root`` is asked for and then touches changed paths once each.
-    Keys are chosen by their authors in part, so the depth is not bounded by the logarithm: extending
-    a common prefix by d bits costs the attacker 2^d keys, and the depth is at most the key's bits.
+    The root depends on the content only, never on the order of updates. ``set`` and ``delete``
+    cost one walk; hashing waits until ``root`` is asked for and then touches changed paths once
+    each. Keys are chosen by their authors in part, so the depth is not bounded by the logarithm:
+    a common prefix longer by d bits costs an attacker 2^d keys, and the key's bits bound it all.
     """
 
     __slots__ = ("_count", "_key_bytes", "_root")

@@ -16,7 +16,7 @@ from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.ids import MAX_UINT63, Address, Lots, MatchId, Price, Seq
 
 MAX_QUANTITY: Final = 1 << 62
-"""Prices (in ticks) and quantities (in lots) go up to here, so that sums of two fit a signed word."""
+"""Prices (ticks) and quantities (lots) go up to here, so that the sum of two fits 64 bits."""
 MAX_TERMS_BYTES: Final = 1024
 MAX_ANNOUNCEMENTS: Final = 16
 MAX_EVIDENCE_BYTES: Final = 4096
@@ -120,6 +120,9 @@ class Delegate(NamedTuple):
     """Most lots the session key may have open and unsettled at any time."""
     expiry_ms: int
     """Epoch time from which the session key counts no more."""
+    consent: bytes
+    """65 bytes: the session key's EIP-712 ``Delegation`` signature, so that nobody binds a key that
+    is not theirs; empty to revoke."""
 
 
 class EvidenceKind(enum.IntEnum):
@@ -263,10 +266,12 @@ def _announce(items: tuple[codec.Value, ...]) -> Operation:
 
 
 def _delegate(items: tuple[codec.Value, ...]) -> Operation:
+    expiry_ms = codec.uint(items[3], "expiry_ms")
     return Delegate(
         Address(codec.octets(items[1], 20, "session key")),
         Lots(codec.uint(items[2], "cap", MAX_QUANTITY)),
-        codec.uint(items[3], "expiry_ms"),
+        expiry_ms,
+        codec.octets(items[4], 65 if expiry_ms else 0, "consent"),
     )
 
 
@@ -287,7 +292,7 @@ _SHAPES: Final[dict[int, tuple[str, int, _Build]]] = {
     3: ("amend", 13, _amend),
     4: ("accept", 4, _accept),
     5: ("announce", 2, _announce),
-    6: ("delegate", 4, _delegate),
+    6: ("delegate", 5, _delegate),
     7: ("evidence", 4, _evidence),
 }
 """Kind -> name, items on the wire, builder."""

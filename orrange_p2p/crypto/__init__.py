@@ -1,1 +1,1 @@
-"""Thin deterministic wrappers over the cryptographic libraries. No state, no randomness, no keys on disk."""
+"""Thin deterministic wrappers over the cryptographic libraries: no state, no randomness."""

@@ -1,0 +1,202 @@
+"""What a market knows of an author: its log, its limits, its live orders.
+
+Orders live in groups of sixteen neighbours of one entry, each group one leaf of the state: a
+leaf is hashed in one go, and orders placed together mostly change together.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import codec
+from orrange_p2p.core.book import Order
+from orrange_p2p.core.entries import GROUP
+from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, MarketId, OrderId, Seq
+from orrange_p2p.core.operations import Place, TimeInForce
+from orrange_p2p.crypto.eip712 import StructType
+
+_DELEGATION: Final = StructType(
+    "Delegation(bytes32 market,address owner,address session,uint64 cap,uint64 expiryMs)"
+)
+_TERMS: Final = Struct(">HBBBQQQQQQQIQ")
+_ACCOUNT: Final = Struct(">QQQB")
+ORDER_KEY_BYTES: Final = 20 + 8 + 2
+"""author, seq, position // 16."""
+
+
+class LiveOrder(Order):
+    """An order with open or reserved quantity, and its place in the state."""
+
+    __slots__ = ("deadline_ms", "ended", "group", "packed_terms", "slot")
+
+    def __init__(
+        self,
+        order_id: OrderId,
+        owner: bytes,
+        place: Place,
+        score: int,
+        epoch: int,
+        rank: int,
+        deadline_ms: int,
+        group: OrderGroup,
+    ) -> None:
+        slippage = place.max_slippage
+        super().__init__(
+            order_id,
+            owner,
+            place.side,
+            place.price,
+            place.quantity,
+            place.time_in_force,
+            place.expiry,
+            place.post_only == 1,
+            place.self_trade,
+            place.min_quantity,
+            -1 if slippage is None else slippage,
+            score,
+            place.min_reputation,
+            epoch,
+            rank,
+        )
+        self.deadline_ms = deadline_ms
+        """Epoch time at which it ends at the latest."""
+        self.ended = place.time_in_force >= TimeInForce.IOC or slippage is not None
+        """Nothing of it may enter the book again: quantity of a failed match is dropped."""
+        self.group = group
+        self.slot = order_id.position % GROUP
+        """Its place within the group."""
+        self.packed_terms = _TERMS.pack(
+            order_id.position,
+            place.side,
+            place.time_in_force,
+            place.post_only,
+            place.price,
+            place.quantity,
+            place.expiry,
+            score,
+            place.min_reputation,
+            deadline_ms,
+            epoch,
+            rank,
+            0 if slippage is None else slippage + 1,
+        )
+
+    def is_live(self) -> bool:
+        return self.open > 0 or self.reserved > 0
+
+
+class OrderGroup:
+    """Up to sixteen live orders of one entry: one leaf of the orders map."""
+
+    __slots__ = ("account", "changed", "count", "key", "number", "slots")
+
+    def __init__(self, account: Account, number: int) -> None:
+        self.account = account
+        self.number = number
+        seq, group = divmod(number, 1024 // GROUP)
+        self.key = account.address + seq.to_bytes(8, "big") + group.to_bytes(2, "big")
+        self.slots: list[LiveOrder | None] = [None] * GROUP
+        self.count = 0
+        self.changed = False
+
+    def leaf(self) -> bytes:
+        """The records of its live orders in order of position; empty if none is left."""
+        parts = []
+        for order in self.slots:
+            if order is not None:
+                parts.append(order.packed_terms)
+                parts.append(_ACCOUNT.pack(order.open, order.reserved, order.filled, order.ended))
+        return b"".join(parts)
+
+
+class Binding(NamedTuple):
+    """What makes an author a session key of another."""
+
+    owner: Address
+    cap: Lots
+    """Most lots the session key may have open or reserved."""
+    from_epoch: int
+    expiry_ms: int
+    revoked_epoch: int
+    """First epoch in which it counts no more; 0 if not revoked."""
+
+    def is_active(self, epoch: int, time_ms: int) -> bool:
+        revoked = self.revoked_epoch and epoch >= self.revoked_epoch
+        return self.from_epoch <= epoch and time_ms < self.expiry_ms and not revoked
+
+
+def delegation_digest(
+    separator: bytes, market: MarketId, owner: Address, session: Address, cap: int, expiry_ms: int
+) -> bytes:
+    """What a session key signs to consent to be ``owner``'s."""
+    return _DELEGATION.digest(separator, (market, owner, session, cap, expiry_ms))
+
+
+class Account:
+    """An author's standing in one market. Changed by the fold alone."""
+
+    __slots__ = (
+        "address",
+        "announced",
+        "binding",
+        "changed",
+        "frozen",
+        "groups",
+        "halved_until",
+        "head",
+        "live_orders",
+        "next_seq",
+        "reputation",
+        "tokens",
+        "tokens_round",
+    )
+
+    def __init__(self, address: Address, reputation: int, tokens: int, tokens_round: int) -> None:
+        self.address = address
+        self.reputation = reputation
+        self.next_seq = Seq(0)
+        self.head = Digest(ZERO32)
+        self.frozen = False
+        self.tokens = tokens
+        self.tokens_round = tokens_round
+        """Round of the clock, counted over all eras, at which ``tokens`` was right."""
+        self.halved_until = 0
+        """Epoch up to which all its limits are halved."""
+        self.live_orders = 0
+        self.announced: tuple[str, ...] = ()
+        self.binding: Binding | None = None
+        self.groups: dict[int, OrderGroup] = {}
+        """By seq * 64 + position // 16; only groups with live orders."""
+        self.changed = False
+
+    def order(self, seq: int, position: int) -> LiveOrder | None:
+        """The live order placed there, or None."""
+        group = self.groups.get(seq * (1024 // GROUP) + position // GROUP)
+        return None if group is None else group.slots[position % GROUP]
+
+    def group_for(self, seq: int, position: int) -> OrderGroup:
+        """The group an order placed there belongs to; made if there is none."""
+        number = seq * (1024 // GROUP) + position // GROUP
+        group = self.groups.get(number)
+        if group is None:
+            group = OrderGroup(self, number)
+            self.groups[number] = group
+        return group
+
+    def leaf(self) -> bytes:
+        """The value under this author's address in the state (protocol/02-merkle.md)."""
+        return codec.encode(
+            (
+                self.next_seq,
+                self.head,
+                int(self.frozen),
+                self.reputation,
+                self.tokens,
+                self.tokens_round,
+                self.halved_until,
+                self.live_orders,
+                self.announced,
+                self.binding,
+            )
+        )

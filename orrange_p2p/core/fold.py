@@ -1,0 +1,752 @@
+"""The fold: the state of a market as a pure function of its epochs (protocol/04-book.md).
+
+``Fold.apply`` is the only thing that changes a market's book. Its phases run in the order of the
+chapter; nothing in it depends on when or from whom a fact arrived.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterator
+from hashlib import sha256, shake_256
+from heapq import heapify, heappop, heappush
+from struct import unpack
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import book, codec, evidence, limits
+from orrange_p2p.core.accounts import (
+    ORDER_KEY_BYTES,
+    Account,
+    Binding,
+    LiveOrder,
+    OrderGroup,
+    delegation_digest,
+)
+from orrange_p2p.core.book import Book, Fill
+from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.errors import IllegalTransitionError, PeerError
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import (
+    ZERO32,
+    Address,
+    Digest,
+    Epoch,
+    Era,
+    Lots,
+    MarketId,
+    MatchId,
+    OrderId,
+    Price,
+    Round,
+    Seq,
+    TimeMs,
+)
+from orrange_p2p.core.matches import Match, MatchEvent, MatchState, match_id, trade_terms
+from orrange_p2p.core.merkle import SparseMerkleMap
+from orrange_p2p.core.operations import (
+    Accept,
+    Amend,
+    Announce,
+    Cancel,
+    CancelAll,
+    Delegate,
+    Evidence,
+    EvidenceKind,
+    Place,
+    Side,
+    TimeInForce,
+)
+from orrange_p2p.core.witnesses import WitnessTable
+from orrange_p2p.crypto import secp256k1
+
+_DEAD_SLACK: Final = 1024
+
+
+class Refusal(enum.IntEnum):
+    """Why a place or amend had no effect."""
+
+    RATE = 0
+    """The author's token bucket was empty."""
+    OPEN_ORDERS = 1
+    """The author has as many live orders as it may."""
+    EXPIRED = 2
+    """It would have ended before it began."""
+    CANCELLED = 3
+    """A later operation of the same epoch took it back."""
+    SESSION = 4
+    """The session key is not bound (any more), or its cap is reached."""
+
+
+class EpochFacts(NamedTuple):
+    """Everything an epoch is made of."""
+
+    epoch: Epoch
+    era: Era
+    round: Round
+    """Round of the committed leader tick."""
+    leader: Digest
+    time_ms: TimeMs
+    """Epoch time; never less than the previous epoch's."""
+    reveal: bytes
+    """The reveal in the NEXT epoch's leader tick: unknown until this epoch's content is fixed."""
+    entries: tuple[Entry, ...]
+    """What the cut adds: ascending by author, each author's in order of seq."""
+    forked: tuple[Address, ...] = ()
+    """Authors whose fork the clock itself committed."""
+    reports: tuple[tuple[Address, Epoch], ...] = ()
+    """(witness, epoch) it reports as applied, from the committed ticks, in their order."""
+
+
+class Lapse(NamedTuple):
+    """A match that ended without a trade."""
+
+    match: Match
+    silent: tuple[Address, ...]
+    """Whose default it is."""
+
+
+class EpochOutcome(NamedTuple):
+    """What applying an epoch did."""
+
+    epoch: Epoch
+    root: bytes
+    time_ms: TimeMs
+    matches: tuple[Match, ...]
+    trades: tuple[Match, ...]
+    lapses: tuple[Lapse, ...]
+    refusals: tuple[tuple[OrderId, Refusal], ...]
+    ended: tuple[LiveOrder, ...]
+    """Orders of which nothing is live any more; each says why in ``reason``."""
+    frozen: tuple[Address, ...]
+    placed: int
+    """Orders that reached the matcher."""
+
+
+class _NewOrder(NamedTuple):
+    key: int
+    author: Address
+    seq: Seq
+    position: int
+    place: Place
+
+
+class Fold:
+    """One market's state: book, matches, accounts, and the root that names them all."""
+
+    def __init__(self, genesis: Genesis, market_id: MarketId, table: WitnessTable) -> None:
+        self.genesis = genesis
+        self.parameters = genesis.parameters
+        self.separator = genesis.separator
+        self.market_id = market_id
+        self.market = genesis.market(market_id)
+        self.epoch = Epoch(0)
+        self.time_ms = genesis.start_ms
+        self.seed = sha256(genesis.network_id + market_id).digest()
+        self.root = ZERO32
+        self.book = Book()
+        self.matches: dict[MatchId, Match] = {}
+        self.accounts: dict[Address, Account] = {}
+        self._reputations = {author.address: author.reputation for author in genesis.authors}
+        self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
+        self._matches_map = SparseMerkleMap(32)
+        self._accounts_map = SparseMerkleMap(20)
+        self._rounds = 0
+        self._table = table
+        self._reported: dict[Address, Epoch] = {}
+        self._seen_epoch = Epoch(0)
+        self._unseen: deque[tuple[Epoch, list[Match]]] = deque()
+        self._due: dict[int, list[Match]] = {}
+        self._ending_ms: list[tuple[int, int, LiveOrder]] = []
+        self._ending_epoch: list[tuple[int, int, LiveOrder]] = []
+        self._pushed = 0
+        self._live_count = 0
+        self._revoked: list[Address] = []
+        self._changed_groups: list[OrderGroup] = []
+        self._changed_accounts: list[Account] = []
+        self._changed_matches: dict[MatchId, Match] = {}
+        self._matched: list[Match] = []
+        self._traded: list[Match] = []
+        self._lapsed: list[Lapse] = []
+        self._refused: list[tuple[OrderId, Refusal]] = []
+        self._ended: list[LiveOrder] = []
+        self._accepting: set[tuple[MatchId, Address]] = set()
+        self._returned: list[tuple[LiveOrder, int]] = []
+
+    # --- what others ask ---
+
+    def begin_era(self, table: WitnessTable) -> None:
+        """Judge reports by another era's witnesses from the next epoch on."""
+        self._table = table
+        self._reported = {w: e for w, e in self._reported.items() if table.weight_of(w) > 0}
+
+    def is_eligible(self, author: Address) -> bool:
+        """Whether this author's entries count in the cut of the next epoch."""
+        if self.genesis.open or author in self._reputations:
+            return True
+        account = self.accounts.get(author)
+        return account is not None and account.binding is not None
+
+    def is_frozen(self, author: Address) -> bool:
+        account = self.accounts.get(author)
+        return account is not None and account.frozen
+
+    def order(self, order_id: OrderId) -> LiveOrder | None:
+        """The live order of that name, or None."""
+        account = self.accounts.get(order_id.author)
+        return None if account is None else account.order(order_id.seq, order_id.position)
+
+    def live_orders(self) -> Iterator[LiveOrder]:
+        """Every live order, in no particular order."""
+        for account in self.accounts.values():
+            for group in account.groups.values():
+                for order in group.slots:
+                    if order is not None:
+                        yield order
+
+    @property
+    def live_order_count(self) -> int:
+        return self._live_count
+
+    # --- apply ---
+
+    def apply(self, facts: EpochFacts) -> EpochOutcome:
+        """Apply the next epoch.
+
+        Raises ``IllegalTransitionError``, before anything changed, for facts that do not follow.
+        """
+        self._check(facts)
+        self._begin(facts)
+        frozen = self._freeze(facts)
+        entries = [entry for entry in facts.entries if not self.accounts[entry.author].frozen]
+        for entry in entries:
+            account = self.accounts[entry.author]
+            account.next_seq = Seq(entry.seq + 1)
+            account.head = entry.digest
+            self._touch(account)
+        self._delegations(entries)
+        self._accepts(entries)
+        new = self._cancels_and_places(entries)
+        self._expiries()
+        self._deadlines(facts)
+        self._reenter()
+        placed = self._place(new)
+        return self._finish(facts, frozen, placed)
+
+    def _check(self, facts: EpochFacts) -> None:
+        if facts.epoch != self.epoch + 1:
+            raise IllegalTransitionError(f"epoch {facts.epoch} after epoch {self.epoch}")
+        if facts.time_ms < self.time_ms:
+            raise IllegalTransitionError("epoch time runs backwards")
+        following: dict[Address, tuple[int, bytes]] = {}
+        last = Address(b"")
+        for entry in facts.entries:
+            author = entry.author
+            if author < last:
+                raise IllegalTransitionError("entries are not in ascending order of authors")
+            last = author
+            if author not in following:
+                account = self.accounts.get(author)
+                if account is None:
+                    following[author] = (0, ZERO32)
+                else:
+                    following[author] = (account.next_seq, account.head)
+            if (entry.seq, entry.prev) != following[author]:
+                raise IllegalTransitionError(f"entry {entry.seq} does not extend its log")
+            following[author] = (entry.seq + 1, entry.digest)
+
+    def _begin(self, facts: EpochFacts) -> None:
+        self.epoch = facts.epoch
+        self.time_ms = facts.time_ms
+        self.seed = sha256(self.seed + facts.reveal).digest()
+        self._rounds = facts.era * self.parameters.rounds_per_era + facts.round
+        for entry in facts.entries:
+            self._account(entry.author)
+        for session in self._revoked:
+            self._cancel_all(self.accounts[session], None, book.USER)
+        self._revoked = []
+
+    def _account(self, author: Address) -> Account:
+        account = self.accounts.get(author)
+        if account is None:
+            reputation = self._reputations.get(author, 0)
+            burst = self.parameters.operations_burst
+            account = Account(author, reputation, burst, self._rounds)
+            self.accounts[author] = account
+        return account
+
+    def _touch(self, account: Account) -> None:
+        if not account.changed:
+            account.changed = True
+            self._changed_accounts.append(account)
+
+    def _touch_order(self, order: LiveOrder) -> None:
+        """Note that an order changed, and let go of it once nothing of it is live."""
+        group = order.group
+        if not group.changed:
+            group.changed = True
+            self._changed_groups.append(group)
+        if not order.is_live():
+            if group.slots[order.slot] is order:
+                group.slots[order.slot] = None
+                group.count -= 1
+                group.account.live_orders -= 1
+                self._live_count -= 1
+                self._ended.append(order)
+                self._touch(group.account)
+
+    # --- phase 1: evidence and freezes ---
+
+    def _freeze(self, facts: EpochFacts) -> tuple[Address, ...]:
+        guilty = set(facts.forked)
+        for entry in facts.entries:
+            for operation in entry.operations:
+                if type(operation) is Evidence and operation.kind == EvidenceKind.FORK:
+                    try:
+                        guilty.add(evidence.culprit(operation, self.separator, self.market_id))
+                    except PeerError:
+                        continue  # shows nothing, so it does nothing: it cost its author a token's
+                        # worth of bytes, and an entry's validity must not depend on it
+        frozen = []
+        for author in sorted(guilty):
+            account = self._account(author)
+            if account.frozen:
+                continue
+            account.frozen = True
+            self._touch(account)
+            self._cancel_all(account, None, book.FROZEN)
+            frozen.append(author)
+        if frozen:
+            for match in list(self.matches.values()):
+                parties = {match.maker.author, match.taker.author}
+                silent = tuple(author for author in frozen if author in parties)
+                if silent:
+                    self._lapse(match, silent)
+        return tuple(frozen)
+
+    # --- phase 2: delegations ---
+
+    def _delegations(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            for operation in entry.operations:
+                if type(operation) is Delegate:
+                    self._delegate(entry.author, operation)
+                elif type(operation) is Announce:
+                    self.accounts[entry.author].announced = operation.accounts
+
+    def _delegate(self, owner: Address, operation: Delegate) -> None:
+        session = self.accounts.get(operation.session)
+        bound = session.binding if session is not None else None
+        if operation.expiry_ms == 0:
+            if session is not None and bound is not None and bound.owner == owner:
+                session.binding = bound._replace(revoked_epoch=self.epoch + 1)
+                self._revoked.append(operation.session)
+                self._touch(session)
+            return
+        if self.accounts[owner].binding is not None or operation.session in self._reputations:
+            return  # no chains of delegation, and a listed author is nobody's session key
+        if bound is not None and bound.owner != owner:
+            return
+        digest = delegation_digest(
+            self.separator,
+            self.market_id,
+            owner,
+            operation.session,
+            operation.cap,
+            operation.expiry_ms,
+        )
+        if not secp256k1.is_signed_by(operation.session, digest, operation.consent):
+            return
+        session = self._account(operation.session)
+        session.binding = Binding(
+            owner, operation.cap, self.epoch + 1, operation.expiry_ms, revoked_epoch=0
+        )
+        session.reputation = self.accounts[owner].reputation
+        self._touch(session)
+
+    # --- phase 3: accepts ---
+
+    def _accepts(self, entries: list[Entry]) -> None:
+        self._accepting.clear()
+        for entry in entries:
+            for operation in entry.operations:
+                if type(operation) is Accept:
+                    self._accept(entry.author, operation)
+
+    def _accept(self, author: Address, operation: Accept) -> None:
+        match = self.matches.get(operation.match_id)
+        if match is None or match.accepted_by(author):
+            return
+        if match.deadline_epoch and self.epoch > match.deadline_epoch:
+            return
+        if author == match.maker.author:
+            event = MatchEvent.MAKER_ACCEPTS
+        elif author == match.taker.author:
+            event = MatchEvent.TAKER_ACCEPTS
+        else:
+            return
+        if (match.id, author) in self._accepting:
+            return  # one signature is checked per side and epoch: bad ones must not be cheap
+        self._accepting.add((match.id, author))
+        digest = trade_terms(self.market, self.market_id, match).digest(self.separator)
+        if not secp256k1.is_signed_by(author, digest, operation.signature):
+            return
+        match.advance(event)
+        match.terms[author] = operation.terms
+        self._changed_matches[match.id] = match
+        if match.state == MatchState.BOUND:
+            for order in self._orders_of(match):
+                order.reserved -= match.quantity
+                order.filled += match.quantity
+                self._touch_order(order)
+            del self.matches[match.id]
+            self._traded.append(match)
+
+    def _orders_of(self, match: Match) -> tuple[LiveOrder, LiveOrder]:
+        maker = self.order(match.maker)
+        taker = self.order(match.taker)
+        assert maker is not None and taker is not None, "reserved quantity keeps an order live"
+        return maker, taker
+
+    # --- phase 4: cancels and amends; the places that survive them ---
+
+    def _cancels_and_places(self, entries: list[Entry]) -> list[_NewOrder]:
+        new: list[_NewOrder] = []
+        start = 0
+        while start < len(entries):
+            author = entries[start].author
+            end = start
+            while end < len(entries) and entries[end].author == author:
+                end += 1
+            new += self._collect(self.accounts[author], entries[start:end])
+            start = end
+        new.sort()
+        return new
+
+    def _collect(self, account: Account, entries: list[Entry]) -> list[_NewOrder]:
+        """One author's entries of this epoch: cancels take effect, surviving places come back."""
+        places: dict[tuple[int, int], _NewOrder] = {}
+        tokens = self._refill(account)
+        allowed = self._session_allows(account)
+        for entry in entries:
+            keys = self._keys(entry)
+            for position, operation in enumerate(entry.operations):
+                kind = type(operation)
+                if kind is Place:
+                    place = operation
+                elif kind is Cancel or kind is Amend:
+                    target = (operation.seq, operation.position)  # type: ignore[union-attr]
+                    if target < (entry.seq, position):
+                        self._cancel(account, places, target)
+                    if kind is Cancel:
+                        continue
+                    place = operation.order  # type: ignore[union-attr]
+                elif kind is CancelAll:
+                    self._cancel_all(account, places, book.USER)
+                    continue
+                else:
+                    continue
+                if not allowed:
+                    self._refuse(account, entry.seq, position, Refusal.SESSION)
+                elif tokens == 0:
+                    self._refuse(account, entry.seq, position, Refusal.RATE)
+                else:
+                    tokens -= 1
+                    places[entry.seq, position] = _NewOrder(
+                        keys[position],
+                        account.address,
+                        entry.seq,
+                        position,
+                        place,  # type: ignore[arg-type]
+                    )
+        account.tokens = tokens
+        return list(places.values())
+
+    def _keys(self, entry: Entry) -> tuple[int, ...]:
+        # One XOF call yields the sorting keys of a whole entry: H(seed, author, seq) at 8 bytes a
+        # position. Nobody knows the seed before the epoch's content is fixed.
+        count = len(entry.operations)
+        material = self.seed + entry.author + entry.seq.to_bytes(8, "big")
+        return unpack(f">{count}Q", shake_256(material).digest(8 * count))
+
+    def _refill(self, account: Account) -> int:
+        elapsed = self._rounds - account.tokens_round
+        account.tokens_round = self._rounds
+        halved = account.halved_until >= self.epoch
+        return limits.refilled(account.tokens, elapsed, self.parameters, halved)
+
+    def _session_allows(self, account: Account) -> bool:
+        binding = account.binding
+        return binding is None or binding.is_active(self.epoch, self.time_ms)
+
+    def _refuse(self, account: Account, seq: int, position: int, why: Refusal) -> None:
+        self._refused.append((OrderId(account.address, Seq(seq), position), why))
+
+    def _cancel(
+        self,
+        account: Account,
+        places: dict[tuple[int, int], _NewOrder],
+        target: tuple[int, int],
+    ) -> None:
+        if places.pop(target, None) is not None:
+            self._refuse(account, target[0], target[1], Refusal.CANCELLED)
+            return
+        order = account.order(target[0], target[1])
+        if order is not None:
+            self._end(order, book.USER)
+
+    def _cancel_all(
+        self, account: Account, places: dict[tuple[int, int], _NewOrder] | None, reason: int
+    ) -> None:
+        if places is not None:
+            for seq, position in places:
+                self._refuse(account, seq, position, Refusal.CANCELLED)
+            places.clear()
+        for group in list(account.groups.values()):
+            for order in group.slots:
+                if order is not None:
+                    self._end(order, reason)
+
+    def _end(self, order: LiveOrder, reason: int) -> None:
+        """Cancel what is open; what is reserved stays, but will not come back to the book."""
+        order.ended = True
+        self.book.cancel(order.id, reason)
+        order.reason = reason
+        self._touch_order(order)
+
+    # --- phase 5: expiries and match deadlines ---
+
+    def _expiries(self) -> None:
+        for heap, now in ((self._ending_ms, self.time_ms + 1), (self._ending_epoch, self.epoch)):
+            while heap and heap[0][0] < now:
+                order = heappop(heap)[2]
+                if order.is_live() and not order.ended:
+                    self._end(order, book.EXPIRED)
+            if len(heap) > 2 * self._live_count + _DEAD_SLACK:
+                heap[:] = [row for row in heap if row[2].is_live()]
+                heapify(heap)
+
+    def _deadlines(self, facts: EpochFacts) -> None:
+        for witness, epoch in facts.reports:
+            if epoch > self._reported.get(witness, 0) and epoch < facts.epoch:
+                self._reported[witness] = epoch
+        self._seen_epoch = max(self._seen_epoch, self._quorum_reported())
+        deadline = Epoch(facts.epoch + self.parameters.accept_deadline_epochs)
+        while self._unseen and self._unseen[0][0] <= self._seen_epoch:
+            for match in self._unseen.popleft()[1]:
+                if match.id in self.matches:
+                    match.deadline_epoch = deadline
+                    self._changed_matches[match.id] = match
+                    self._due.setdefault(deadline, []).append(match)
+        for match in self._due.pop(facts.epoch - 1, ()):
+            if match.id in self.matches:
+                parties = (match.maker.author, match.taker.author)
+                self._lapse(match, tuple(p for p in parties if not match.accepted_by(p)))
+
+    def _quorum_reported(self) -> Epoch:
+        """The latest epoch that witnesses of a quorum report as applied, or later ones."""
+        weight = 0
+        reports = sorted(((e, w) for w, e in self._reported.items()), reverse=True)
+        for epoch, witness in reports:
+            weight += self._table.weight_of(witness)
+            if weight >= self._table.quorum:
+                return epoch
+        return Epoch(0)
+
+    def _lapse(self, match: Match, silent: tuple[Address, ...]) -> None:
+        if match.id not in self.matches:
+            return
+        match.advance(MatchEvent.DEADLINE_PASSES)
+        del self.matches[match.id]
+        self._changed_matches[match.id] = match
+        self._lapsed.append(Lapse(match, silent))
+        for order in self._orders_of(match):
+            author = order.group.account
+            if author.address in silent:
+                author.halved_until = self.epoch + self.parameters.penalty_epochs
+                self._touch(author)
+                self._forfeit(order, match.quantity, book.UNSETTLED)
+                self._end(order, book.UNSETTLED)
+            else:
+                self._returned.append((order, match.quantity))
+
+    def _forfeit(self, order: LiveOrder, quantity: int, reason: int) -> None:
+        order.reserved -= quantity
+        order.cancelled += quantity
+        order.reason = reason
+
+    # --- phase 6: quantity of failed matches ---
+
+    def _reenter(self) -> None:
+        self._returned.sort(key=_priority)
+        for order, quantity in self._returned:
+            if order.ended:
+                self._forfeit(order, quantity, book.UNSETTLED)
+                self._touch_order(order)
+            else:
+                self._record(order, self.book.reenter(order, quantity))
+        self._returned = []
+
+    # --- phase 7: new orders ---
+
+    def _place(self, new: list[_NewOrder]) -> int:
+        placed = 0
+        room: dict[Address, int] = {}
+        lifetime = self.parameters.order_lifetime_ms
+        for rank, (_, author, seq, position, place) in enumerate(new):
+            account = self.accounts[author]
+            deadline_ms = self.time_ms + lifetime
+            if place.time_in_force == TimeInForce.GTT:
+                deadline_ms = min(deadline_ms, place.expiry)
+            binding = account.binding
+            owner = author
+            if binding is not None:
+                owner = binding.owner
+                deadline_ms = min(deadline_ms, binding.expiry_ms)
+                left = room.get(author)
+                if left is None:
+                    left = binding.cap - _outstanding(account)
+                if place.quantity > left:
+                    self._refuse(account, seq, position, Refusal.SESSION)
+                    continue
+                room[author] = left - place.quantity
+            if deadline_ms <= self.time_ms or (
+                place.time_in_force == TimeInForce.GTE and place.expiry < self.epoch
+            ):
+                self._refuse(account, seq, position, Refusal.EXPIRED)
+                continue
+            halved = account.halved_until >= self.epoch
+            if account.live_orders >= limits.most_open_orders(self.parameters, halved):
+                self._refuse(account, seq, position, Refusal.OPEN_ORDERS)
+                continue
+            placed += 1
+            group = account.group_for(seq, position)
+            order = LiveOrder(
+                OrderId(author, seq, position),
+                owner,
+                place,
+                account.reputation,
+                self.epoch,
+                rank,
+                deadline_ms,
+                group,
+            )
+            # The order takes its slot before it matches: a fill is noted on both sides alike, and
+            # an order that is dead on return gives the slot back.
+            group.slots[order.slot] = order
+            group.count += 1
+            account.live_orders += 1
+            self._live_count += 1
+            self._record(order, self.book.place(order))
+            if order.open > 0:
+                self._pushed += 1
+                heappush(self._ending_ms, (deadline_ms, self._pushed, order))
+                if place.time_in_force == TimeInForce.GTE:
+                    heappush(self._ending_epoch, (place.expiry, self._pushed, order))
+        return placed
+
+    def _record(self, order: LiveOrder, fills: list[Fill]) -> None:
+        """Note what matching one order did: its fills, and what self-trade prevention removed."""
+        for fill in fills:
+            maker: LiveOrder = fill.maker  # type: ignore[assignment]
+            match = Match(
+                match_id(
+                    self.market_id,
+                    self.epoch,
+                    len(self._matched),
+                    maker.id,  # type: ignore[arg-type]
+                    order.id,  # type: ignore[arg-type]
+                ),
+                self.epoch,
+                maker.id,  # type: ignore[arg-type]
+                order.id,  # type: ignore[arg-type]
+                Side(maker.side),
+                Price(fill.price),
+                Lots(fill.quantity),
+            )
+            self.matches[match.id] = match
+            self._changed_matches[match.id] = match
+            self._matched.append(match)
+            self._touch_order(maker)
+        removed = self.book.removed
+        if removed:
+            for other in removed:
+                self._touch_order(other)  # type: ignore[arg-type]
+            removed.clear()
+        self._touch_order(order)
+
+    # --- the root ---
+
+    def _finish(self, facts: EpochFacts, frozen: tuple[Address, ...], placed: int) -> EpochOutcome:
+        if self._matched:
+            self._unseen.append((facts.epoch, self._matched))
+        self._store_leaves()
+        self.root = sha256(
+            codec.encode(
+                (
+                    self.market_id,
+                    facts.epoch,
+                    facts.era,
+                    facts.round,
+                    facts.leader,
+                    self.seed,
+                    facts.time_ms,
+                    self._orders_map.root(),
+                    self._matches_map.root(),
+                    self._accounts_map.root(),
+                    tuple(sorted(self._reported.items())),
+                    self.root,
+                )
+            )
+        ).digest()
+        outcome = EpochOutcome(
+            facts.epoch,
+            self.root,
+            facts.time_ms,
+            tuple(self._matched),
+            tuple(self._traded),
+            tuple(self._lapsed),
+            tuple(self._refused),
+            tuple(self._ended),
+            frozen,
+            placed,
+        )
+        self._matched = []
+        self._traded = []
+        self._lapsed = []
+        self._refused = []
+        self._ended = []
+        return outcome
+
+    def _store_leaves(self) -> None:
+        for group in self._changed_groups:
+            group.changed = False
+            if group.count:
+                self._orders_map.set(group.key, group.leaf())
+            else:
+                self._orders_map.delete(group.key)
+                group.account.groups.pop(group.number, None)
+        self._changed_groups = []
+        for account in self._changed_accounts:
+            account.changed = False
+            self._accounts_map.set(account.address, account.leaf())
+        self._changed_accounts = []
+        for match in self._changed_matches.values():
+            if match.id in self.matches:
+                self._matches_map.set(match.id, match.leaf())
+            else:
+                self._matches_map.delete(match.id)
+        self._changed_matches = {}
+
+
+def _priority(returned: tuple[LiveOrder, int]) -> tuple[int, int]:
+    return returned[0].epoch, returned[0].rank
+
+
+def _outstanding(account: Account) -> int:
+    lots = 0
+    for group in account.groups.values():
+        for order in group.slots:
+            if order is not None:
+                lots += order.open + order.reserved
+    return lots

@@ -1,0 +1,185 @@
+"""Matches: from two orders meeting to a trade that binds both (protocol/04-book.md, Matches).
+
+The life of a match is the table ``TRANSITIONS``. A match starts when the matcher pairs two orders;
+it is *seen* when witnesses of a quorum report its epoch as applied, which starts its deadline, so a
+burst of commits cannot eat it; it ends as a trade when both sides accepted, or it lapses.
+"""
+
+from __future__ import annotations
+
+import enum
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import codec
+from orrange_p2p.core.errors import IllegalTransitionError
+from orrange_p2p.core.genesis import Market
+from orrange_p2p.core.ids import Address, Amount, Epoch, Lots, MarketId, MatchId, OrderId, Price
+from orrange_p2p.core.operations import Side
+from orrange_p2p.crypto.eip712 import StructType
+
+_TRADE: Final = StructType(
+    "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
+    "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
+)
+
+
+class MatchState(enum.IntEnum):
+    """Where a match stands."""
+
+    PENDING = 0
+    """Neither side has accepted."""
+    MAKER_ACCEPTED = 1
+    TAKER_ACCEPTED = 2
+    BOUND = 3
+    """Both accepted: a trade."""
+    LAPSED = 4
+    """A side stayed silent past the deadline, or was frozen."""
+
+
+class MatchEvent(enum.IntEnum):
+    """What can happen to a match."""
+
+    MAKER_ACCEPTS = 0
+    TAKER_ACCEPTS = 1
+    DEADLINE_PASSES = 2
+
+
+TRANSITIONS: Final = {
+    (MatchState.PENDING, MatchEvent.MAKER_ACCEPTS): MatchState.MAKER_ACCEPTED,
+    (MatchState.PENDING, MatchEvent.TAKER_ACCEPTS): MatchState.TAKER_ACCEPTED,
+    (MatchState.PENDING, MatchEvent.DEADLINE_PASSES): MatchState.LAPSED,
+    (MatchState.MAKER_ACCEPTED, MatchEvent.TAKER_ACCEPTS): MatchState.BOUND,
+    (MatchState.MAKER_ACCEPTED, MatchEvent.DEADLINE_PASSES): MatchState.LAPSED,
+    (MatchState.TAKER_ACCEPTED, MatchEvent.MAKER_ACCEPTS): MatchState.BOUND,
+    (MatchState.TAKER_ACCEPTED, MatchEvent.DEADLINE_PASSES): MatchState.LAPSED,
+}
+"""Everything that can happen; any other pair raises and changes nothing."""
+
+
+class Match:
+    """Two orders that met. ``state`` and ``deadline_epoch`` are all that ever changes."""
+
+    __slots__ = (
+        "deadline_epoch",
+        "epoch",
+        "id",
+        "maker",
+        "maker_side",
+        "price",
+        "quantity",
+        "state",
+        "taker",
+        "terms",
+    )
+
+    def __init__(
+        self,
+        match_id: MatchId,
+        epoch: Epoch,
+        maker: OrderId,
+        taker: OrderId,
+        maker_side: Side,
+        price: Price,
+        quantity: Lots,
+    ) -> None:
+        self.id = match_id
+        self.epoch = epoch
+        self.maker = maker
+        self.taker = taker
+        self.maker_side = maker_side
+        self.price = price
+        self.quantity = quantity
+        self.state = MatchState.PENDING
+        self.deadline_epoch = Epoch(0)
+        """Last epoch in which an accept counts; 0 until the match is seen."""
+        self.terms: dict[Address, bytes] = {}
+        """What each side said in its accept."""
+
+    @property
+    def buyer(self) -> Address:
+        return self.maker.author if self.maker_side == Side.BUY else self.taker.author
+
+    @property
+    def seller(self) -> Address:
+        return self.taker.author if self.maker_side == Side.BUY else self.maker.author
+
+    def advance(self, event: MatchEvent) -> None:
+        """Apply one event; raises ``IllegalTransitionError`` for one the table does not list."""
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            raise IllegalTransitionError(f"{event.name} of a match that is {self.state.name}")
+        self.state = target
+
+    def accepted_by(self, author: Address) -> bool:
+        """Whether this party's accept is in."""
+        return author in self.terms
+
+    def leaf(self) -> bytes:
+        """The value under this match's id in the state (protocol/02-merkle.md)."""
+        return codec.encode(
+            (
+                self.epoch,
+                self.maker,
+                self.taker,
+                int(self.maker_side),
+                self.price,
+                self.quantity,
+                int(self.state),
+                self.deadline_epoch,
+                sha256(b"".join(self.terms[author] for author in sorted(self.terms))).digest(),
+            )
+        )
+
+
+class TradeTerms(NamedTuple):
+    """What both sides of a match sign and contracts check."""
+
+    market: MarketId
+    match_id: MatchId
+    buyer: Address
+    seller: Address
+    base_amount: Amount
+    """Smallest units of base."""
+    quote_amount: Amount
+    """Smallest units of quote; exact, since a tick is a whole number of them per lot."""
+    epoch: Epoch
+
+    def digest(self, separator: bytes) -> bytes:
+        return _TRADE.digest(separator, self)
+
+
+def match_id(
+    market: MarketId, epoch: Epoch, ordinal: int, maker: OrderId, taker: OrderId
+) -> MatchId:
+    """The name of the ``ordinal``-th fill of an epoch. All of it is known to every node alike."""
+    return MatchId(
+        sha256(
+            b"".join(
+                (
+                    market,
+                    epoch.to_bytes(8, "big"),
+                    ordinal.to_bytes(4, "big"),
+                    maker.author,
+                    maker.seq.to_bytes(8, "big"),
+                    maker.position.to_bytes(2, "big"),
+                    taker.author,
+                    taker.seq.to_bytes(8, "big"),
+                    taker.position.to_bytes(2, "big"),
+                )
+            )
+        ).digest()
+    )
+
+
+def trade_terms(market: Market, market_id: MarketId, match: Match) -> TradeTerms:
+    """The trade a match becomes when both accept."""
+    return TradeTerms(
+        market_id,
+        match.id,
+        match.buyer,
+        match.seller,
+        Amount(match.quantity * market.lot_size),
+        Amount(match.quantity * match.price * market.tick_size),
+        match.epoch,
+    )
