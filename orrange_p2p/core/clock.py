@@ -175,8 +175,8 @@ class _Slot:
     """One round: its ticks, and what is known about its leader."""
 
     __slots__ = (
-        "candidates", "certificates", "chosen", "counts", "firsts", "leader", "mask", "nodes", "orphans",
-        "rejected", "round", "status", "supports",
+        "candidates", "certificates", "chosen", "counts", "firsts", "leader", "mask", "nodes",
+        "orphans", "rejected", "round", "status", "supports",
     )  # fmt: skip
 
     def __init__(self, round: int, leader: int) -> None:
