@@ -10,20 +10,18 @@ import trio
 from attrs import frozen
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.p2p.cleanup import shielded_for
 from orrange_p2p.p2p.hardening import require_version
+from orrange_p2p.p2p.hardening.muxer import HardMuxerMultistream
 from orrange_p2p.p2p.hardening.network import HardHost, HardSwarm, HardTCP, quiet_logging
 from orrange_p2p.p2p.hardening.pubsub import HardPubsub
 from orrange_p2p.p2p.hardening.router import HardGossipSub
@@ -98,7 +96,8 @@ def _swarm(secret: bytes, limits: Limits, counters: Counters) -> tuple[HardSwarm
     keys = create_new_key_pair(secret)
     peer_id = ID.from_pubkey(keys.public_key)
     noise = NoiseTransport(keys, noise_privkey=create_new_x25519_key_pair().private_key)
-    upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): Yamux})
+    upgrader = TransportUpgrader({NOISE: noise}, {})
+    upgrader.muxer_multistream = HardMuxerMultistream(limits, counters)
     peers = PeerStore()
     peers.add_key_pair(peer_id, keys)
     swarm = HardSwarm(

@@ -21,6 +21,7 @@ from orrange_p2p.core.errors import (
     WorldError,
 )
 from orrange_p2p.core.ids import PeerId
+from orrange_p2p.p2p.cleanup import unwrap_single
 from orrange_p2p.p2p.gossip import Gossip
 from orrange_p2p.p2p.host import RunningHost, parse_multiaddr, run_host
 from orrange_p2p.p2p.limits import DEFAULT_LIMITS, Counters, Limits
@@ -42,12 +43,16 @@ async def open_transport(
     ``listen`` are multiaddrs such as ``/ip4/127.0.0.1/tcp/0``; none means that nobody can dial us.
 
     Raises ``ConfigError`` and ``PortInUseError`` before the block starts. An exception of one of
-    our handlers that is no ``PeerError`` cancels the block and is raised from it in an
-    ``ExceptionGroup``; nothing a peer does raises here. On leaving, by whatever way, connections
-    and sockets are closed; that takes a fifth of a second, ``close_timeout_s`` at most.
+    our handlers that is no ``PeerError`` cancels the block and is raised from it, several at once
+    as an ``ExceptionGroup``; nothing a peer does raises here. On leaving, by whatever way,
+    connections and sockets are closed; that takes a fifth of a second, ``close_timeout_s`` at most.
     """
     counters: Counters = Counter()
-    async with run_host(secret, listen, limits, counters) as running, trio.open_nursery() as own:
+    async with (
+        unwrap_single(),
+        run_host(secret, listen, limits, counters) as running,
+        trio.open_nursery() as own,
+    ):
         transport = Libp2pTransport(running, limits, counters, own)
         own.start_soon(transport._gossip.run)
         try:

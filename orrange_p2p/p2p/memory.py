@@ -24,6 +24,7 @@ from orrange_p2p.core.errors import (
     WorldError,
 )
 from orrange_p2p.core.ids import PeerId
+from orrange_p2p.p2p.cleanup import unwrap_single
 from orrange_p2p.p2p.limits import DEFAULT_LIMITS, Limits
 from orrange_p2p.ports import GossipHandler, PeerInfo, RequestHandler, Verdict
 
@@ -69,12 +70,12 @@ class MemoryNetwork:
     async def open_transport(self, name: str | None = None) -> AsyncIterator[MemoryTransport]:
         """A transport named ``name``, closed on leaving. A taken name raises ``ConfigError``.
 
-        An exception of a handler that is no ``PeerError`` ends the block, as an exception group.
+        An exception of a handler that is no ``PeerError`` cancels the block and is raised from it.
         """
         peer_id = PeerId(name or f"memory{len(self._transports)}")
         if peer_id in self._transports:
             raise ConfigError(f"a transport named {peer_id} exists; choose another name")
-        async with trio.open_nursery() as nursery:
+        async with unwrap_single(), trio.open_nursery() as nursery:
             transport = MemoryTransport(self, peer_id, nursery)
             self._transports[peer_id] = transport
             try:

@@ -30,6 +30,9 @@ from orrange_p2p.p2p.limits import Counters, Limits
 __all__ = ["HardHost", "HardSwarm", "HardTCP", "quiet_logging"]
 
 
+READ_AHEAD_BYTES = 64 * 1024
+
+
 def quiet_logging() -> None:
     """Keep libp2p's log out of the user's terminal unless the user asked for it.
 
@@ -46,11 +49,24 @@ def quiet_logging() -> None:
 
 
 class HardTCPStream(TrioTCPStream):
-    """A TCP stream that knows where it came from over IPv6 too.
+    """A TCP stream that reads ahead, and knows where it came from over IPv6 too.
 
-    Stock (io/trio.py:118) takes only addresses of two parts; IPv6 has four, and no limit per
-    address would hold.
+    Stock reads exactly what is asked for, one or two bytes at a time during negotiation and two
+    system calls for each encrypted message. And (io/trio.py:118) it takes only addresses of two
+    parts; those of IPv6 have four, and no limit per address would hold.
     """
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        super().__init__(stream)
+        self._ahead = bytearray()
+
+    async def read(self, n: int | None = None) -> bytes:
+        if not self._ahead:
+            self._ahead += await super().read(READ_AHEAD_BYTES)
+        size = len(self._ahead) if n is None else n
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data
 
     def get_remote_address(self) -> tuple[str, int] | None:
         if self._cached_remote_address is None:
@@ -71,6 +87,12 @@ class HardTCP(TCP):
 
     def create_listener(self, handler_function: THandler) -> TCPListener:
         return _Listener(handler_function)
+
+    async def _dial_resolved(
+        self, maddr: Multiaddr, source: tuple[str, int] | None = None
+    ) -> IRawConnection:
+        raw: Any = await super()._dial_resolved(maddr, source)
+        return RawConnection(HardTCPStream(raw.stream.stream), True)
 
 
 class _Listener(TCPListener):
