@@ -1,8 +1,9 @@
 """Hash chains that feed the seed: one reveal per witness and round (protocol/03-clock.md, Reveals).
 
 ``x[i] = SHA-256(x[i + 1])`` down from a secret; the anchor, published in genesis, is
-``SHA-256(x[0])``. A witness shows ``x[i]`` in its tick of position i = era * rounds_per_era + round.
-Nobody can compute a later reveal from an earlier one, and nobody can show a different one.
+``SHA-256(x[0])``. A witness shows ``x[i]`` in its tick of position
+i = era * rounds_per_era + round. Nobody can compute a later reveal from an earlier one, and nobody
+can show a different one.
 """
 
 from __future__ import annotations

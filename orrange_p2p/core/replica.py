@@ -1,0 +1,351 @@
+"""The replica: verified facts in, effects out (protocol/03-clock.md and 04-book.md joined).
+
+One per market. It owns the clock of the present era, the cut, the held logs and the fold, and
+passes what one of them says on to the next. It reads no time, draws nothing at random, waits for
+nothing and writes nothing: the daemon and the simulator drive the very same object.
+
+A fact handed over must be durable already, since the replica tells witnesses' ticks what is held.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import evidence
+from orrange_p2p.core.clock import Added, Clock, Decided, Outcome, epoch_time
+from orrange_p2p.core.cut import Cut, CutRun, MissingEntry
+from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.errors import InvalidError
+from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import ZERO32, Address, Digest, Epoch, Era, MarketId, Round, Seq, TimeMs
+from orrange_p2p.core.operations import Evidence
+from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft
+from orrange_p2p.core.reveals import RevealVerifier
+from orrange_p2p.core.ticks import Applied, Tick, TickBody
+from orrange_p2p.core.witnesses import WitnessTable
+
+MAX_WANTED: Final = 8192
+"""Listed entries we lack and remember; the oldest give way, and are listed again if they count."""
+MAX_EARLY_TICKS: Final = 512
+"""Ticks of the next era kept until the present one closes."""
+
+
+class Taken(enum.Enum):
+    """What became of a fact."""
+
+    HELD = "held"
+    WAITING = "waiting"
+    """A tick whose parents are missing."""
+    DUPLICATE = "duplicate"
+    USELESS = "useless"
+    """Old, too far ahead, over a bound, or by an author who does not count: no blame."""
+    INVALID = "invalid"
+    """Objectively wrong: whoever sent it pays."""
+
+
+class AppliedEpoch(NamedTuple):
+    """An epoch that became part of the state."""
+
+    facts: EpochFacts
+    outcome: EpochOutcome
+
+
+class Effects(NamedTuple):
+    """What followed from one fact."""
+
+    taken: Taken
+    epochs: tuple[AppliedEpoch, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    """New proofs of forks and equivocation; keep them, publish them."""
+    missing_ticks: tuple[Digest, ...] = ()
+    """Ask whoever sent the fact for these."""
+    reason: str = ""
+    """Why it is invalid."""
+
+
+class _Committed(NamedTuple):
+    epoch: Epoch
+    era: Era
+    decided: Decided
+    leader: Tick
+    time_ms: TimeMs
+    closes_era: bool
+
+
+class Replica:
+    """One market's state at one node."""
+
+    def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
+        self.genesis = genesis
+        self.market_id = market_id
+        self.table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
+        self.era = Era(0)
+        self.clock = Clock(self.table, self.era, self._era_seed(ZERO32))
+        self.previous_clock: Clock | None = None
+        """The era before: nodes behind us still ask for its last rounds."""
+        self.logs = HeldLogs()
+        self.fold = Fold(genesis, market_id, self.table)
+        self.committed_epoch = Epoch(0)
+        """Latest epoch whose leader is committed; applied once the next one is, and its entries
+        are here."""
+        self.vouched = Applied(Epoch(0), ZERO32)
+        """What our ticks report as applied."""
+        self._cut = Cut(self.table)
+        self._verifiers = {w.address: RevealVerifier(w.anchor) for w in genesis.witnesses}
+        self._era_end_ms: int | None = None
+        self._committed_ms = genesis.start_ms
+        self._waiting: deque[_Committed] = deque()
+        self._is_absorbed = False
+        self._blocking: dict[Digest, MissingEntry] = {}
+        self._entries: dict[Digest, Entry] = {}
+        self._wanted: dict[Digest, tuple[Address, Seq]] = {}
+        self._first_of: dict[tuple[Address, Seq], Entry] = {}
+        self._proven_forks: set[Address] = set()
+        self._early: list[Tick] = []
+
+    # --- what others ask ---
+
+    @property
+    def epoch(self) -> Epoch:
+        """Latest applied epoch."""
+        return self.fold.epoch
+
+    @property
+    def root(self) -> bytes:
+        return self.fold.root
+
+    def holds_entry(self, digest: Digest) -> bool:
+        """Whether an entry is held and not applied yet."""
+        return digest in self._entries
+
+    def is_known_entry(self, author: Address, seq: Seq, digest: Digest) -> bool:
+        """Whether the entry is held, or its number applied: then verifying it again is idle."""
+        return digest in self._entries or seq < self.logs.first_uncut(author)
+
+    def is_known_tick(self, digest: Digest) -> bool:
+        return digest in self.clock
+
+    def blocking(self) -> tuple[MissingEntry, ...]:
+        """Entries of the cut that we lack: no epoch is applied until they are here."""
+        return tuple(self._blocking.values())
+
+    def wanted_entries(self, most: int) -> tuple[Digest, ...]:
+        """Entries that witnesses list and we lack, those of the cut first, then oldest first."""
+        first = [digest for digest in self._blocking if digest not in self._entries]
+        rest = [digest for digest in self._wanted if digest not in self._blocking]
+        return tuple((first + rest)[:most])
+
+    def forget_wanted(self, digests: Iterable[Digest]) -> None:
+        """Nobody could serve these: ask no more, unless somebody lists them anew."""
+        for digest in digests:
+            self._wanted.pop(digest, None)
+
+    def wanted_ticks(self) -> tuple[Digest, ...]:
+        """Parents of ticks that wait."""
+        return self.clock.missing
+
+    def pacemaker(self, witness: Address, last_signed: tuple[Era, int] | None) -> Pacemaker:
+        """The pacemaker of a witness for the present era; make a new one when ``era`` changes."""
+        parameters = self.genesis.parameters
+        signed = Round(last_signed[1]) if last_signed and last_signed[0] == self.era else None
+        pace = Pace(parameters.min_round_ms, parameters.leader_timeout_ms)
+        return Pacemaker(witness, self.clock, self.logs, pace, signed)
+
+    def tick_body(self, draft: TickDraft, now_ms: TimeMs, reveal: bytes) -> TickBody:
+        """What a witness's tick says, given where its pacemaker wants to go."""
+        return TickBody(draft.parents, draft.heads, now_ms, self.vouched, reveal)
+
+    def reveal_position(self, era: Era, round: int) -> int:
+        """Position in the hash chains of a round of an era."""
+        return era * self.genesis.parameters.rounds_per_era + round
+
+    # --- facts ---
+
+    def add_entry(self, entry: Entry) -> Effects:
+        """Take a durable entry whose signature is verified."""
+        digest, author, seq = entry.digest, entry.author, entry.seq
+        if digest in self._entries:
+            return Effects(Taken.DUPLICATE)
+        if seq < self.logs.first_uncut(author):
+            return Effects(Taken.DUPLICATE, evidence=self._fork_evidence(entry))
+        if self.fold.is_frozen(author) or not self.fold.is_eligible(author):
+            return Effects(Taken.USELESS)
+        proofs = self._fork_evidence(entry)
+        is_new = self.logs.note_entry(author, seq, digest, entry.prev)
+        if not is_new and digest not in self._blocking:
+            return Effects(Taken.USELESS, evidence=proofs)
+        self._entries[digest] = entry
+        self._first_of.setdefault((author, seq), entry)
+        self._wanted.pop(digest, None)
+        epochs: tuple[AppliedEpoch, ...] = ()
+        if self._blocking.pop(digest, None) is not None and not self._blocking:
+            epochs = self._apply_ready()
+        return Effects(Taken.HELD, epochs, proofs)
+
+    def add_tick(self, tick: Tick) -> Effects:
+        """Take a durable tick whose signature is verified."""
+        if tick.era == self.era + 1:
+            if len(self._early) < MAX_EARLY_TICKS and tick.witness in self.table:
+                self._early.append(tick)
+            return Effects(Taken.USELESS)
+        if tick.era < self.era:
+            return Effects(Taken.USELESS)
+        verifier = self._verifiers.get(tick.witness)
+        if verifier is None:
+            return Effects(Taken.INVALID, reason="tick by an address that is no witness")
+        if tick.round >= self.genesis.parameters.rounds_per_era:
+            return Effects(Taken.INVALID, reason="tick of a round past the era's last")
+        try:
+            verifier.check(self.reveal_position(tick.era, tick.round), tick.reveal)
+        except InvalidError as error:
+            return Effects(Taken.INVALID, reason=str(error))
+        added = self.clock.add(tick)
+        proofs = tuple(evidence.of_equivocation(e.first, e.second) for e in added.equivocations)
+        for held in added.held:
+            self._note_listed(held)
+        closed = self._note_decided(added)
+        epochs = self._apply_ready()
+        effects = Effects(
+            _TAKEN[added.outcome],
+            epochs,
+            proofs,
+            added.missing,
+            str(added.rejected[0].error) if added.outcome is Outcome.REJECTED else "",
+        )
+        return self._with_early(effects) if closed else effects
+
+    def _with_early(self, effects: Effects) -> Effects:
+        """The era closed: take what had arrived of the next one."""
+        early, self._early = self._early, []
+        for tick in early:
+            more = self.add_tick(tick)
+            effects = effects._replace(
+                epochs=effects.epochs + more.epochs,
+                evidence=effects.evidence + more.evidence,
+                missing_ticks=effects.missing_ticks + more.missing_ticks,
+            )
+        return effects
+
+    def _fork_evidence(self, entry: Entry) -> tuple[Evidence, ...]:
+        first = self._first_of.get((entry.author, entry.seq))
+        if first is None or first.digest == entry.digest or entry.author in self._proven_forks:
+            return ()
+        self._proven_forks.add(entry.author)
+        return (evidence.of_fork(first, entry),)
+
+    def _note_listed(self, tick: Tick) -> None:
+        wanted = self._wanted
+        for head in tick.heads:
+            seq: int = head.first_seq
+            uncut = self.logs.first_uncut(head.author)
+            for digest in head.digests:
+                if seq >= uncut and digest not in self._entries and digest not in wanted:
+                    if len(wanted) >= MAX_WANTED:
+                        del wanted[next(iter(wanted))]
+                    wanted[digest] = (head.author, Seq(seq))
+                seq += 1
+
+    # --- from decided leaders to epochs ---
+
+    def _note_decided(self, added: Added) -> bool:
+        """Number the committed leaders. True if one of them closed the era."""
+        for decided in added.decided:
+            leader = decided.leader
+            if leader is None:
+                continue
+            self.committed_epoch = Epoch(self.committed_epoch + 1)
+            self._committed_ms = epoch_time(self._committed_ms, decided)
+            if self._era_end_ms is None:
+                self._era_end_ms = self._committed_ms + self.genesis.parameters.era_ms
+            closes = self._committed_ms >= self._era_end_ms
+            self._waiting.append(
+                _Committed(
+                    self.committed_epoch, self.era, decided, leader, self._committed_ms, closes
+                )
+            )
+            if closes:
+                self._begin_era(leader)
+                return True  # later rounds of the closed era are void
+        return False
+
+    def _begin_era(self, closing: Tick) -> None:
+        self.previous_clock = self.clock
+        self.era = Era(self.era + 1)
+        self.clock = Clock(self.table, self.era, self._era_seed(closing.digest))
+        self._era_end_ms = None
+
+    def _era_seed(self, closing: bytes) -> bytes:
+        """Draws the era's leaders. The closing leader is committed, so all nodes know it alike."""
+        return sha256(
+            b"orrange/era/1" + self.genesis.network_id + self.market_id + closing
+        ).digest()
+
+    def _apply_ready(self) -> tuple[AppliedEpoch, ...]:
+        """Apply every epoch whose successor is committed and whose entries are all here."""
+        applied = []
+        # The seed of an epoch is drawn from its successor's leader, so one always waits.
+        while len(self._waiting) >= 2 and not self._blocking:
+            committed, successor = self._waiting[0], self._waiting[1]
+            if not self._is_absorbed:
+                self._cut.absorb(committed.decided.history)
+                self._is_absorbed = True
+            extension = self._cut.extend(self._prev_of, self.fold.is_eligible)
+            if extension.missing:
+                self._blocking = {missing.digest: missing for missing in extension.missing}
+                break
+            self._is_absorbed = False
+            self._waiting.popleft()
+            facts = EpochFacts(
+                committed.epoch,
+                committed.era,
+                committed.leader.round,
+                committed.leader.digest,
+                committed.time_ms,
+                successor.leader.reveal,
+                tuple(self._entries[d] for run in extension.runs for d in run.digests),
+                tuple(fork.author for fork in extension.forks),
+                tuple((t.witness, t.applied.epoch) for t in committed.decided.history),
+            )
+            outcome = self.fold.apply(facts)
+            applied.append(AppliedEpoch(facts, outcome))
+            self._note_applied(extension.runs, outcome)
+            if committed.closes_era:
+                self._cut.begin_era(self.table)
+                self.fold.begin_era(self.table)
+        return tuple(applied)
+
+    def _prev_of(self, digest: Digest) -> Digest | None:
+        entry = self._entries.get(digest)
+        return None if entry is None else entry.prev
+
+    def _note_applied(self, runs: tuple[CutRun, ...], outcome: EpochOutcome) -> None:
+        for run in runs:
+            end = run.first_seq + len(run.digests)
+            self.logs.note_cut(run.author, Seq(end), run.digests[-1])
+            for seq, digest in enumerate(run.digests, run.first_seq):
+                self._entries.pop(digest, None)
+                self._wanted.pop(digest, None)
+                self._first_of.pop((run.author, Seq(seq)), None)
+        for author in outcome.frozen:
+            self._cut.freeze(author)
+            self.logs.drop(author)
+            for digest in [d for d, e in self._entries.items() if e.author == author]:
+                del self._entries[digest]
+        if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
+            self.vouched = Applied(outcome.epoch, outcome.root)
+
+
+_TAKEN: Final = {
+    Outcome.HELD: Taken.HELD,
+    Outcome.WAITING: Taken.WAITING,
+    Outcome.DUPLICATE: Taken.DUPLICATE,
+    Outcome.REJECTED: Taken.INVALID,
+    Outcome.OLD: Taken.USELESS,
+    Outcome.AHEAD: Taken.USELESS,
+    Outcome.SURPLUS: Taken.USELESS,
+}
