@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from orrange_p2p.core.errors import IllegalTransitionError
 
@@ -76,8 +76,10 @@ UNBOUNDED: Final = -1
 
 CHUNK_MAX: Final = 1024
 CHUNK_MIN: Final = 128
+SPENT_MIN: Final = 16
 
 
+@mypyc_attr(acyclic=True, allow_interpreted_subclasses=True)
 class Order:
     """One order and its running account: the only copy of its state.
 
@@ -109,9 +111,6 @@ class Order:
         "filled",
         "cancelled",
         "reason",
-        "_level",
-        "_before",
-        "_after",
     )
 
     id: Hashable
@@ -120,23 +119,20 @@ class Order:
     price: i64
     quantity: i64
     tif: i64
-    expiry: int
+    expiry: i64
     post_only: bool
     stp: i64
     min_quantity: i64
     max_slippage: i64
-    score: int
-    min_score: int
-    epoch: int
-    rank: int
+    score: i64
+    min_score: i64
+    epoch: i64
+    rank: i64
     open: i64
     reserved: i64
     filled: i64
     cancelled: i64
     reason: i64
-    _level: _Level | None
-    _before: Order | None
-    _after: Order | None
 
     def __init__(
         self,
@@ -146,15 +142,15 @@ class Order:
         price: i64,
         quantity: i64,
         tif: i64 = GTC,
-        expiry: int = 0,
+        expiry: i64 = 0,
         post_only: bool = False,
         stp: i64 = CANCEL_NEWEST,
         min_quantity: i64 = 0,
         max_slippage: i64 = UNBOUNDED,
-        score: int = 0,
-        min_score: int = 0,
-        epoch: int = 0,
-        rank: int = 0,
+        score: i64 = 0,
+        min_score: i64 = 0,
+        epoch: i64 = 0,
+        rank: i64 = 0,
     ) -> None:
         self.id = id
         self.owner = owner
@@ -176,11 +172,9 @@ class Order:
         self.filled = 0
         self.cancelled = 0
         self.reason = NONE
-        self._level = None
-        self._before = None
-        self._after = None
 
 
+@mypyc_attr(acyclic=True)
 class Fill:
     """``quantity`` lots pass between two orders at ``price``, which is the maker's."""
 
@@ -199,73 +193,73 @@ class Fill:
 
 
 class _Level:
-    """The resting orders of one price. Never empty between two operations of the book."""
+    """The resting orders of one price, and for a while what is left of those that rest no more.
 
-    __slots__ = ("key", "price", "first", "last", "better", "worse")
+    ``queue`` is sorted by (epoch, rank). An order in it without open quantity is spent: it is
+    passed over, and dropped once such entries outnumber the live ones. Orders hold no links to
+    each other and no level, so an order cannot be part of a reference cycle.
+    """
+
+    __slots__ = ("key", "price", "queue", "head", "live", "better", "worse")
 
     key: i64  # larger is better: the price of a bid, the negated price of an ask
     price: i64
-    first: Order | None
-    last: Order | None
+    queue: list[Order]
+    head: i64  # everything before it is spent
+    live: i64  # orders with open quantity; at least one between two operations of the book
     better: _Level | None
     worse: _Level | None
 
     def __init__(self, key: i64, price: i64) -> None:
         self.key = key
         self.price = price
-        self.first = None
-        self.last = None
+        self.queue = []
+        self.head = 0
+        self.live = 0
         self.better = None
         self.worse = None
 
     def insert(self, order: Order) -> None:
-        """Link the order in by priority. A new order goes last at once; one that comes back is
-        searched from both ends, since its place is as a rule near one of them."""
-        last = self.last
-        order._level = self
-        if last is None:
-            self.first = order
-            self.last = order
+        """Put an order in its place. Its own spent entry, if still there, comes back to life."""
+        queue = self.queue
+        self.live += 1
+        if not queue:
+            queue.append(order)
             return
-        if last.epoch < order.epoch or (last.epoch == order.epoch and last.rank <= order.rank):
-            order._before = last
-            last._after = order
-            self.last = order
+        last = queue[-1]
+        if last.epoch < order.epoch or (last.epoch == order.epoch and last.rank < order.rank):
+            queue.append(order)
             return
-        priority = (order.epoch, order.rank)
-        back = last  # always later than the order
-        front = self.first
-        while front is not None and (front.epoch, front.rank) <= priority:
-            before = back._before
-            if before is None or (before.epoch, before.rank) <= priority:
-                front = back
+        low: i64 = 0
+        high: i64 = len(queue)
+        while low < high:
+            middle = (low + high) // 2
+            other = queue[middle]
+            if other.epoch < order.epoch or (
+                other.epoch == order.epoch and other.rank < order.rank
+            ):
+                low = middle + 1
+            else:
+                high = middle
+        high = len(queue)
+        while low < high:
+            other = queue[low]
+            if other is order:
                 break
-            back = before
-            front = front._after
-        assert front is not None  # the last one is later
-        order._after = front
-        order._before = front._before
-        if front._before is None:
-            self.first = order
-        else:
-            front._before._after = order
-        front._before = order
+            if other.epoch != order.epoch or other.rank != order.rank:
+                break
+            low += 1
+        if low == high or queue[low] is not order:
+            queue.insert(low, order)
+        if low < self.head:
+            self.head = low
 
-    def unlink(self, order: Order) -> None:
-        """Take the order out. Its links are cleared, so that nothing keeps it alive."""
-        before = order._before
-        after = order._after
-        if before is None:
-            self.first = after
-        else:
-            before._after = after
-            order._before = None
-        if after is None:
-            self.last = before
-        else:
-            after._before = before
-            order._after = None
-        order._level = None
+    def tidy(self) -> None:
+        """Drop spent entries if they outnumber the live ones; each is paid for by its order."""
+        queue = self.queue
+        if len(queue) > 2 * self.live + SPENT_MIN:
+            self.queue = [order for order in queue if order.open > 0]
+            self.head = 0
 
 
 class _Side:
@@ -432,7 +426,13 @@ class Book:
         if order is None:
             return None
         _cancel_open(order, reason)
-        self._unlink(order)
+        own = self._bids if order.side == BUY else self._asks
+        level = own.levels[order.price]
+        level.live -= 1
+        if level.live == 0:
+            own.remove(level)
+        else:
+            level.tidy()
         return order
 
     def reenter(self, order: Order, quantity: i64) -> list[Fill]:
@@ -449,10 +449,11 @@ class Book:
         """
         if quantity <= 0 or quantity > order.reserved:
             raise IllegalTransitionError(f"order {order.id} has {order.reserved} lots reserved")
+        rests = order.open > 0
         order.reserved -= quantity
         order.open += quantity
         fills: list[Fill] = []
-        if order._level is not None:
+        if rests:
             return fills
         if order.max_slippage >= 0:
             _cancel_open(order, SLIPPAGE)
@@ -488,13 +489,9 @@ class Book:
         level = self._bids.best if side == BUY else self._asks.best
         while level is not None and len(result) < levels:
             lots = 0
-            orders = 0
-            order = level.first
-            while order is not None:
+            for order in level.queue:
                 lots += order.open
-                orders += 1
-                order = order._after
-            result.append((level.price, lots, orders))
+            result.append((level.price, lots, level.live))
             level = level.worse
         return result
 
@@ -502,27 +499,28 @@ class Book:
         """The resting orders of a side in priority order. Do not change the book meanwhile."""
         level = self._bids.best if side == BUY else self._asks.best
         while level is not None:
-            order = level.first
-            while order is not None:
-                yield order
-                order = order._after
+            for order in level.queue:
+                if order.open > 0:
+                    yield order
             level = level.worse
 
     def _match(self, taker: Order, opposing: _Side, bound: i64, fills: list[Fill]) -> None:
         """Trade the taker's open quantity against levels whose key reaches the bound."""
         level = opposing.best
         owner = taker.owner
-        score = taker.score
-        min_score = taker.min_score
         while level is not None and level.key >= bound and taker.open > 0:
-            maker = level.first
-            while maker is not None and taker.open > 0:
-                after = maker._after
-                if maker.owner == owner:
+            queue = level.queue
+            size: i64 = len(queue)
+            place = level.head
+            while place < size and taker.open > 0:
+                maker = queue[place]
+                lots = maker.open
+                if lots == 0:
+                    pass
+                elif maker.owner == owner:
                     if taker.stp == CANCEL_NEWEST:
                         _cancel_open(taker, STP)
-                        return
-                    lots = maker.open
+                        break
                     if taker.stp == DECREMENT:
                         if taker.open < lots:
                             lots = taker.open
@@ -535,22 +533,26 @@ class Book:
                     self.removed.append(maker)
                     if maker.open == 0:
                         del self.resting[maker.id]
-                        level.unlink(maker)
-                elif score >= maker.min_score and maker.score >= min_score:
-                    lots = taker.open
-                    if maker.open <= lots:
-                        lots = maker.open
-                        del self.resting[maker.id]
-                        level.unlink(maker)
+                        level.live -= 1
+                elif taker.score >= maker.min_score and maker.score >= taker.min_score:
+                    if lots > taker.open:
+                        lots = taker.open
                     maker.open -= lots
                     maker.reserved += lots
                     taker.open -= lots
                     taker.reserved += lots
                     fills.append(Fill(maker, taker, level.price, lots))
-                maker = after
+                    if maker.open == 0:
+                        del self.resting[maker.id]
+                        level.live -= 1
+                if maker.open == 0 and place == level.head:
+                    level.head = place + 1
+                place += 1
             worse = level.worse
-            if level.first is None:
+            if level.live == 0:
                 opposing.remove(level)
+            else:
+                level.tidy()
             level = worse
 
     def _would_fill(self, taker: Order, opposing: _Side, bound: i64, needed: i64) -> bool:
@@ -559,9 +561,10 @@ class Book:
         filled: i64 = 0
         level = opposing.best
         while level is not None and level.key >= bound:
-            maker = level.first
-            while maker is not None:
+            for maker in level.queue:
                 lots = maker.open if maker.open < remaining else remaining
+                if lots == 0:
+                    continue
                 if maker.owner == taker.owner:
                     if taker.stp == CANCEL_NEWEST:
                         return False
@@ -574,21 +577,16 @@ class Book:
                         return True
                 if filled + remaining < needed:
                     return False
-                maker = maker._after
             level = level.worse
         return False
 
     def _meets(self, taker: Order, opposing: _Side, bound: i64) -> bool:
-        """Whether matching now would trade with any order or stop at an own one."""
+        """Whether matching now would trade with any order or meet an own one."""
         level = opposing.best
         while level is not None and level.key >= bound:
-            maker = level.first
-            while maker is not None:
-                if maker.owner == taker.owner:
+            for maker in level.queue:
+                if maker.open > 0 and (maker.owner == taker.owner or _eligible(maker, taker)):
                     return True
-                if taker.score >= maker.min_score and maker.score >= taker.min_score:
-                    return True
-                maker = maker._after
             level = level.worse
         return False
 
@@ -600,17 +598,11 @@ class Book:
         """
         level = opposing.best
         while level is not None and level.key >= bound:
-            maker = level.first
-            while maker is not None:
-                if (
-                    maker.owner != taker.owner
-                    and taker.score >= maker.min_score
-                    and maker.score >= taker.min_score
-                ):
+            for maker in level.queue:
+                if maker.open > 0 and maker.owner != taker.owner and _eligible(maker, taker):
                     if level.key - bound > taker.max_slippage:
                         return level.key - taker.max_slippage
                     return bound
-                maker = maker._after
             level = level.worse
         return bound
 
@@ -622,13 +614,9 @@ class Book:
         level.insert(order)
         self.resting[order.id] = order
 
-    def _unlink(self, order: Order) -> None:
-        level = order._level
-        assert level is not None  # the order rests
-        level.unlink(order)
-        if level.first is None:
-            own = self._bids if order.side == BUY else self._asks
-            own.remove(level)
+
+def _eligible(one: Order, other: Order) -> bool:
+    return one.score >= other.min_score and other.score >= one.min_score
 
 
 def _cancel_open(order: Order, reason: i64) -> None:
