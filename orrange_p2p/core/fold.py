@@ -280,7 +280,7 @@ class Fold:
             account.changed = True
             self._changed_accounts.append(account)
 
-    def _touch_order(self, order: LiveOrder) -> None:
+    def note_changed(self, order: LiveOrder) -> None:
         """Note that an order changed, and let go of it once nothing of it is live."""
         group = order.group
         if not group.changed:
@@ -398,7 +398,7 @@ class Fold:
             for order in self._orders_of(match):
                 order.reserved -= match.quantity
                 order.filled += match.quantity
-                self._touch_order(order)
+                self.note_changed(order)
             del self.matches[match.id]
             self._traded.append(match)
 
@@ -512,7 +512,7 @@ class Fold:
         order.ended = True
         self.book.cancel(order.id, reason)
         order.reason = reason
-        self._touch_order(order)
+        self.note_changed(order)
 
     # --- phase 5: expiries and match deadlines ---
 
@@ -582,7 +582,7 @@ class Fold:
         for order, quantity in self._returned:
             if order.ended:
                 self._forfeit(order, quantity, book.UNSETTLED)
-                self._touch_order(order)
+                self.note_changed(order)
             else:
                 self._record(order, self.book.reenter(order, quantity))
         self._returned = []
@@ -667,13 +667,13 @@ class Fold:
             self.matches[match.id] = match
             self._changed_matches[match.id] = match
             self._matched.append(match)
-            self._touch_order(maker)
+            self.note_changed(maker)
         removed = self.book.removed
         if removed:
             for other in removed:
-                self._touch_order(other)  # type: ignore[arg-type]
+                self.note_changed(other)  # type: ignore[arg-type]
             removed.clear()
-        self._touch_order(order)
+        self.note_changed(order)
 
     # --- the root ---
 
