@@ -17,9 +17,11 @@ from libp2p.host.ping import PingService
 from libp2p.identity.identify.identify import ID as IDENTIFY_ID
 from libp2p.identity.identify.identify import identify_handler_for
 from libp2p.io.trio import TrioTCPStream
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
 from libp2p.transport.tcp.tcp import TCP, TCPListener
 from multiaddr import Multiaddr
 
@@ -44,6 +46,7 @@ def quiet_logging() -> None:
     if not libp2p.handlers:
         libp2p.addHandler(logging.NullHandler())
         libp2p.setLevel(logging.CRITICAL)
+        libp2p.propagate = False  # some modules set a level of their own, below ours
     module: Any = swarm_connection
     module.logging = logging.getLogger(swarm_connection.__name__)
 
@@ -146,6 +149,23 @@ def _host_port(maddr: Multiaddr) -> tuple[str, int]:
     return parts[2], int(parts[4])
 
 
+class _NoAutoConnector(AutoConnector):
+    """Dials no one.
+
+    Stock (auto_connector.py:313) dials every peer it has an address of, up to 256, whatever
+    ``low_watermark`` and ``min_connections`` say, and learns addresses from strangers.
+    """
+
+    async def run_background_task(self, nursery: trio.Nursery) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def maybe_connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def record_disconnect(self, peer_id: ID) -> None:
+        """Keep no list of everyone who ever came."""
+
+
 class HardSwarm(Swarm):
     """A swarm whose inbound slots come back.
 
@@ -162,6 +182,7 @@ class HardSwarm(Swarm):
         """What the constructor of stock does not take."""
         self.limits = limits
         self.counters = counters
+        self.auto_connector = _NoAutoConnector(self)
         self._by_address: Counter[str] = Counter()
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
