@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from orrange_p2p.core.clock import Added, Clock, Equivocation
+from orrange_p2p.core.cut import Cut, Extension
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, Seq, TimeMs, Weight
 from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft, Wait
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickBody, TickHeader
@@ -78,6 +79,8 @@ class Node:
         self.table = table
         self.clock = Clock(table, ERA, SEED)
         self.logs = HeldLogs()
+        self.cut = Cut(table)
+        self.extensions: list[Extension] = []
         self.pace = pace
         self.pacemaker = Pacemaker(who, self.clock, self.logs, pace)
         self.received: dict[Digest, Tick] = {}
@@ -100,6 +103,19 @@ class Node:
             leader = None if decided.leader is None else decided.leader.digest
             history = tuple(tick.digest for tick in decided.history)
             self.slots.append((decided.round, leader, history))
+            if decided.leader is not None:
+                self.apply(self.cut, decided.history)
+
+    def apply(self, cut: Cut, history: Sequence[Tick]) -> None:
+        """One epoch of the replica's work: cut the logs, and list no more what is cut."""
+        cut.absorb(history)
+        extension = cut.extend(self.network.entries.get, lambda author: True)
+        self.extensions.append(extension)
+        for run in extension.runs:
+            head = cut.head_of(run.author)
+            self.logs.note_cut(run.author, head.next_seq, head.digest)
+        for fork in extension.forks:
+            self.logs.drop(fork.author)
 
     def poll(self) -> None:
         now = self.network.now
@@ -129,6 +145,7 @@ class Node:
         last = self.pacemaker.last_signed_round
         self.clock = Clock(self.table, ERA, SEED)
         self.slots = []
+        self.cut, self.extensions = Cut(self.table), []
         self.pacemaker = Pacemaker(self.who, self.clock, self.logs, self.pace, last)
         # The store gives ticks back as often as the clock calls for more: it takes no round that
         # is far above what it holds.
@@ -212,6 +229,8 @@ class Network:
         self.loss = loss
         self.events: list[tuple[int, int, Callable[[], None]]] = []
         self.count = 0
+        self.entries: dict[Digest, Digest] = {}
+        """Every entry there is, with its ``prev``: any node can fetch any."""
         self.cut_off: Callable[[Address, Address], bool] = lambda sender, receiver: False
         faulty = set(self.chance.sample(table.addresses, liars))
         self.nodes: dict[Address, Node | Liar] = {}

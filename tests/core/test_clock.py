@@ -383,10 +383,10 @@ def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
 @st.composite
 def dags(draw: st.DrawFn) -> tuple[WitnessTable, list[Tick]]:
     """A DAG of which less than a third of the weight equivocates and anyone may miss rounds."""
-    n = draw(st.integers(1, 7))
+    n = draw(st.sampled_from((4, 7, 5, 6, 3, 2, 1)))
     weights = draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))
     table = table_of(*weights) if draw(st.booleans()) else table_of(*[1] * n)
-    chance = draw(st.randoms(use_true_random=False))
+    chance = random.Random(draw(st.integers(0, 1 << 32)))
     liars: set[Address] = set()
     for witness in chance.sample(table.addresses, n):
         if 3 * table.weight_of_set([*liars, witness]) < table.total:
@@ -394,7 +394,7 @@ def dags(draw: st.DrawFn) -> tuple[WitnessTable, list[Tick]]:
     presence = chance.choice((0.8, 0.95, 1.0))
     ticks: list[Tick] = []
     previous: list[Tick] = []
-    for round in range(chance.randint(3, 12)):
+    for round in range(chance.randint(4, 12)):
         current: list[Tick] = []
         for witness in table.addresses:
             twins = chance.choice((1, 2, 2)) if witness in liars else 1
@@ -463,9 +463,10 @@ def test_every_prefix_of_a_delivery_decides_a_prefix(
 
 
 @settings(max_examples=150, derandomize=True, deadline=None)
-@given(st.integers(1, 7), st.randoms(use_true_random=False))
-def test_no_ticks_whatever_crash_the_clock(n: int, chance: random.Random) -> None:
-    """Everyone lies: more twins than taken, wrong rounds, wrong weights, cycles of absence."""
+@given(st.integers(1, 7), st.integers(0, 1 << 32))
+def test_no_ticks_whatever_crash_the_clock(n: int, seed: int) -> None:
+    """Everyone lies: more twins than taken, wrong rounds and weights, parents that never come."""
+    chance = random.Random(seed)
     table = table_of(*[1] * n)
     ticks: list[Tick] = []
     for number in range(80):
