@@ -74,8 +74,11 @@ class Witness:
 
     address: Address
     weight: Weight
-    anchor: bytes
-    """32 bytes: the hash of its chain's reveal at position 0."""
+    anchors: tuple[bytes, ...]
+    """Per market, in their order: 32 bytes, the hash of its chain's reveal at position 0.
+
+    Each market has a chain of its own, or the fastest would give away the others' seeds.
+    """
 
 
 @attrs.frozen(slots=True)
@@ -152,6 +155,8 @@ class Genesis:
         for witness in self.witnesses:
             if not 1 <= witness.weight < 1 << 32:
                 raise ConfigError("a witness's weight must be in 1 .. 2^32-1")
+            if len(witness.anchors) != len(self.markets):
+                raise ConfigError("a witness needs one anchor for each market, in their order")
 
     def encode(self) -> bytes:
         """The canonical record."""
@@ -184,6 +189,11 @@ class Genesis:
             self.registry,
             self.network_id,
         )
+
+    def anchors(self, market_id: MarketId) -> dict[Address, bytes]:
+        """Per witness the anchor of its reveal chain in a market."""
+        place = [market.id for market in self.markets].index(market_id)
+        return {witness.address: witness.anchors[place] for witness in self.witnesses}
 
     def market(self, market_id: MarketId) -> Market:
         """The market of that id; raises ``ConfigError``."""
@@ -242,12 +252,14 @@ def to_toml(genesis: Genesis) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scalars(record: Any) -> list[tuple[str, int | str | bytes]]:
-    pairs = ((field.name, getattr(record, field.name)) for field in attrs.fields(type(record)))
-    return [(name, value) for name, value in pairs if isinstance(value, int | str | bytes)]
+def _scalars(record: Any) -> list[tuple[str, Any]]:
+    names = (field.name for field in attrs.fields(type(record)) if field.name not in _NESTED)
+    return [(name, getattr(record, name)) for name in names]
 
 
-def _literal(value: int | str | bytes) -> str:
+def _literal(value: _Scalar) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
@@ -258,7 +270,8 @@ def _literal(value: int | str | bytes) -> str:
 
 
 _Record = TypeVar("_Record")
-_BYTES: Final = {"address": 20, "registry": 20, "anchor": 32}
+_Scalar = int | str | bytes | tuple[bytes, ...]
+_BYTES: Final = {"address": 20, "registry": 20, "anchors": 32}
 _NESTED: Final = {"parameters", "witnesses", "authors", "markets"}
 
 
@@ -277,7 +290,11 @@ def _record(cls: type[_Record], table: Mapping[str, Any], where: str) -> _Record
     return cls(**values)
 
 
-def _scalar(name: str, field: Any, value: Any, where: str) -> int | str | bytes | bool:
+def _scalar(name: str, field: Any, value: Any, where: str) -> _Scalar:
+    if name == "anchors":
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: {name!r} must be a list")
+        return tuple(_hex(name, item, where) for item in value)
     if name in _BYTES:
         return _hex(name, value, where)
     if field.type in ("bool", "str"):

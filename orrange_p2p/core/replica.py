@@ -96,7 +96,8 @@ class Replica:
         self.vouched = Applied(Epoch(0), ZERO32)
         """What our ticks report as applied."""
         self._cut = Cut(self.table)
-        self._verifiers = {w.address: RevealVerifier(w.anchor) for w in genesis.witnesses}
+        anchors = genesis.anchors(market_id)
+        self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
         self._era_end_ms: int | None = None
         self._committed_ms = genesis.start_ms
         self._waiting: deque[_Committed] = deque()

@@ -56,7 +56,7 @@ def make_genesis(witnesses: int, **parameters: int) -> Genesis:
         tuple(
             sorted(
                 (
-                    Witness(WITNESS_KEYS[i].address, Weight(1), CHAINS[i].anchor)
+                    Witness(WITNESS_KEYS[i].address, Weight(1), (CHAINS[i].anchor,))
                     for i in range(witnesses)
                 ),
                 key=lambda witness: witness.address,

@@ -1,0 +1,254 @@
+"""What the local socket answers: the methods of one running node."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.ids import Lots, OrderId, Price, Seq
+from orrange_p2p.core.operations import (
+    Amend,
+    Cancel,
+    CancelAll,
+    Operation,
+    Place,
+    SelfTrade,
+    Side,
+    TimeInForce,
+)
+from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.daemon.node import Node
+
+Params = Mapping[str, Any]
+Method = Callable[[Params], Awaitable[Any]]
+
+MAX_ROWS: Final = 1000
+
+
+def methods(node: Node) -> dict[str, Method]:
+    """The table the socket serves. Each takes a mapping of parameters and returns JSON."""
+    api = _Api(node)
+    return {
+        "status": api.status,
+        "submit": api.submit,
+        "book": api.book,
+        "epochs": api.epochs,
+        "commits": api.commits,
+        "stop": api.stop,
+    }
+
+
+class _Api:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def status(self, params: Params) -> Any:
+        """Where the node is: peers, round, epoch, root, totals, queues, drops."""
+        node = self._node
+        return {
+            "version": node.version,
+            "network": node.genesis.name,
+            "network_id": "0x" + node.genesis.network_id.hex(),
+            "peer_id": node.transport.peer_id,
+            "addresses": list(node.transport.addresses),
+            "peers": [
+                {"peer_id": peer.peer_id, "address": peer.address}
+                for peer in node.transport.peers().values()
+            ],
+            "roles": list(node.roles),
+            "authors": ["0x" + address.hex() for address in node.authors],
+            "uptime_s": (node.clock.monotonic_ms() - node.started_ms) // 1000,
+            "markets": [_market_status(market) for market in node.markets.values()],
+            "counters": dict(sorted({**node.counters, **node.transport.counters()}.items())),
+        }
+
+    async def submit(self, params: Params) -> Any:
+        """Write operations into one of our logs; their order ids, once durable."""
+        market = self._market(params)
+        author = self._author(market, params)
+        operations = [_operation(row) for row in _list(params, "operations")]
+        if not operations:
+            raise ConfigError("'operations' is empty")
+        return [_order_id(name) for name in await author.submit(operations)]
+
+    async def book(self, params: Params) -> Any:
+        """The best levels of both sides: price in ticks, lots, number of orders."""
+        market = self._market(params)
+        levels = _integer(params, "levels", 20)
+        book = market.replica.fold.book
+        return {
+            "epoch": market.replica.epoch,
+            "bids": [list(map(str, row)) for row in book.depth(Side.BUY, levels)],
+            "asks": [list(map(str, row)) for row in book.depth(Side.SELL, levels)],
+        }
+
+    async def epochs(self, params: Params) -> Any:
+        """Applied epochs after ``since``, oldest first, at most 1,000."""
+        since = _integer(params, "since", 0)
+        rows = [stamp for stamp in self._market(params).epochs if stamp.epoch > since]
+        return [
+            {
+                "epoch": stamp.epoch,
+                "root": "0x" + stamp.root.hex(),
+                "time_ms": stamp.time_ms,
+                "durable_ms": stamp.durable_ms,
+                "orders": stamp.placed,
+                "matches": stamp.matches,
+                "trades": stamp.trades,
+            }
+            for stamp in rows[:MAX_ROWS]
+        ]
+
+    async def commits(self, params: Params) -> Any:
+        """Our own entries by the epoch that cut them, from epoch ``since`` + 1 on."""
+        since = _integer(params, "since", 0)
+        rows = [commit for commit in self._market(params).commits if commit.epoch > since]
+        return [
+            {
+                "author": "0x" + commit.author.hex(),
+                "seq": commit.seq,
+                "submitted_ms": commit.submitted_ms,
+                "epoch": commit.epoch,
+            }
+            for commit in rows[:MAX_ROWS]
+        ]
+
+    async def stop(self, params: Params) -> Any:
+        """Leave in good order."""
+        self._node.stop()
+        return True
+
+    def _market(self, params: Params) -> MarketNode:
+        markets = self._node.markets
+        named = params.get("market")
+        if named is None and len(markets) == 1:
+            return next(iter(markets.values()))
+        for market_id, market in markets.items():
+            if named == "0x" + market_id.hex():
+                return market
+        raise ConfigError(f"no market {named!r} here; one of {['0x' + m.hex() for m in markets]}")
+
+    def _author(self, market: MarketNode, params: Params) -> AuthorLog:
+        logs = self._node.logs_of(market)
+        named = params.get("author")
+        if named is None and len(logs) == 1:
+            return next(iter(logs.values()))
+        for address, log in logs.items():
+            if named == "0x" + address.hex():
+                return log
+        raise ConfigError(f"no author {named!r} here; one of {['0x' + a.hex() for a in logs]}")
+
+
+def _market_status(market: MarketNode) -> dict[str, Any]:
+    replica = market.replica
+    clock = replica.clock
+    fold = replica.fold
+    bid, ask = fold.book.best(Side.BUY), fold.book.best(Side.SELL)
+    return {
+        "market": "0x" + market.market_id.hex(),
+        "base": market.market.base,
+        "quote": market.market.quote,
+        "era": replica.era,
+        "round": clock.highest_quorum_round,
+        "undecided_rounds": clock.undecided_rounds,
+        "epoch": replica.epoch,
+        "committed_epoch": replica.committed_epoch,
+        "root": "0x" + replica.root.hex(),
+        "open_orders": fold.live_order_count,
+        "pending_matches": len(fold.matches),
+        "best_bid": None if bid is None else str(bid),
+        "best_ask": None if ask is None else str(ask),
+        "totals": dict(market.totals),
+        "intake_queue": market.intake.queued,
+        "outbox_bytes": market.outbox.pending_bytes,
+        "blocking_entries": len(replica.blocking()),
+    }
+
+
+def _order_id(name: OrderId) -> dict[str, Any]:
+    return {"author": "0x" + name.author.hex(), "seq": name.seq, "position": name.position}
+
+
+def _list(params: Params, name: str) -> list[Any]:
+    value = params.get(name)
+    if not isinstance(value, list):
+        raise ConfigError(f"{name!r} must be a list")
+    return value
+
+
+def _integer(row: Params, name: str, default: int | None = None) -> int:
+    """A non-negative integer, as a JSON number or as decimal digits in a string."""
+    value = row.get(name, default)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    if type(value) is not int or value < 0:
+        raise ConfigError(f"{name!r} must be a whole number, not {value!r}")
+    return value
+
+
+def _choice(row: Params, name: str, kinds: Any, default: Any) -> int:
+    value = row.get(name)
+    if value is None and default is not None:
+        return int(default)
+    try:
+        return int(kinds[str(value).upper()])
+    except KeyError:
+        known = ", ".join(kind.name.lower() for kind in kinds)
+        raise ConfigError(f"{name!r} is {value!r}; one of: {known}") from None
+
+
+_PLACE_KEYS: Final = {
+    "op",
+    "side",
+    "price",
+    "quantity",
+    "time_in_force",
+    "expiry",
+    "post_only",
+    "self_trade",
+    "min_quantity",
+    "max_slippage",
+    "min_reputation",
+}
+_TARGET_KEYS: Final = {"op", "seq", "position"}
+
+
+def _operation(row: Any) -> Operation:
+    if not isinstance(row, Mapping):
+        raise ConfigError("an operation must be an object with the key 'op'")
+    kind = row.get("op")
+    known = {
+        "place": _PLACE_KEYS,
+        "cancel": _TARGET_KEYS,
+        "cancel_all": {"op"},
+        "amend": _PLACE_KEYS | _TARGET_KEYS,
+    }.get(str(kind))
+    if known is None:
+        raise ConfigError(f"'op' is {kind!r}; one of: place, cancel, cancel_all, amend")
+    unknown = sorted(set(row) - known)
+    if unknown:
+        raise ConfigError(f"{kind}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    if kind == "cancel_all":
+        return CancelAll()
+    if kind == "place":
+        return _place(row)
+    seq, position = Seq(_integer(row, "seq")), _integer(row, "position")
+    return Cancel(seq, position) if kind == "cancel" else Amend(seq, position, _place(row))
+
+
+def _place(row: Params) -> Place:
+    slippage = row.get("max_slippage")
+    return Place(
+        _choice(row, "side", Side, None),
+        Price(_integer(row, "price")),
+        Lots(_integer(row, "quantity")),
+        _choice(row, "time_in_force", TimeInForce, TimeInForce.GTC),
+        _integer(row, "expiry", 0),
+        int(bool(row.get("post_only", False))),
+        _choice(row, "self_trade", SelfTrade, SelfTrade.CANCEL_NEWEST),
+        Lots(_integer(row, "min_quantity", 0)),
+        None if slippage is None else _integer(row, "max_slippage"),
+        _integer(row, "min_reputation", 0),
+    )

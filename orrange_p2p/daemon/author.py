@@ -1,0 +1,154 @@
+"""One of our own logs: operations in, signed durable entries out, one writer at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from orrange_p2p.core import codec, entries
+from orrange_p2p.core.entries import MAX_ENTRY_BYTES, MAX_ENTRY_OPERATIONS
+from orrange_p2p.core.errors import WorldError
+from orrange_p2p.core.ids import ZERO32, Address, Digest, OrderId, Seq
+from orrange_p2p.core.matches import Match, trade_terms
+from orrange_p2p.core.operations import Accept, Operation, parse, to_items
+from orrange_p2p.core.pacemaker import HELD_AHEAD
+from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.ports import Record, RecordKind, Signer
+
+GATHER_S: Final = 0.02
+"""Operations submitted within this time share an entry, and so a signature."""
+ENTRY_OVERHEAD_BYTES: Final = 512
+
+
+class _Submission:
+    """Operations that must stand together in one entry, and who waits for them."""
+
+    def __init__(self, operations: Sequence[Operation], is_awaited: bool) -> None:
+        self.is_awaited = is_awaited
+        self.operations = tuple(operations)
+        self.size = sum(len(codec.encode(to_items(operation))) for operation in operations)
+        self.submitted_ms = 0
+        self.done = trio.Event()
+        self.named: tuple[OrderId, ...] = ()
+        self.error: WorldError | None = None
+
+
+class AuthorLog:
+    """The writer of one author's log in one market.
+
+    Signs accepts for its own matches by itself: that is what makes a match binding.
+    """
+
+    def __init__(self, node: MarketNode, signer: Signer) -> None:
+        self._node = node
+        self._signer = signer
+        self._next_seq = Seq(0)
+        self._head = Digest(ZERO32)
+        self._waiting: deque[_Submission] = deque()
+        self._filled = trio.Event()
+
+    @property
+    def address(self) -> Address:
+        return self._signer.address
+
+    @property
+    def next_seq(self) -> Seq:
+        return self._next_seq
+
+    async def submit(self, operations: Sequence[Operation]) -> tuple[OrderId, ...]:
+        """Write operations into the log; the places they got, once the entry is durable.
+
+        All of them go into one entry. Raises ``MalformedError`` for an operation others would
+        refuse, ``WorldError`` while the market is halted and the log is too far ahead of the cut.
+        """
+        for operation in operations:
+            parse(codec.decode(codec.encode(to_items(operation)), MAX_ENTRY_BYTES))
+        submission = self._enqueue(operations, is_awaited=True)
+        await submission.done.wait()
+        if submission.error is not None:
+            raise submission.error
+        return submission.named
+
+    def _enqueue(self, operations: Sequence[Operation], is_awaited: bool) -> _Submission:
+        submission = _Submission(operations, is_awaited)
+        if len(operations) > MAX_ENTRY_OPERATIONS // 2:
+            raise WorldError(f"at most {MAX_ENTRY_OPERATIONS // 2} operations at once")
+        submission.submitted_ms = self._node.clock.monotonic_ms()
+        self._waiting.append(submission)
+        self._filled.set()
+        return submission
+
+    def accept(self, matches: Sequence[Match]) -> None:
+        """Queue our accepts for those of ``matches`` that are ours and lack them."""
+        node = self._node
+        for match in matches:
+            if self.address not in (match.maker.author, match.taker.author):
+                continue
+            if match.accepted_by(self.address):
+                continue
+            terms = trade_terms(node.market, node.market_id, match)
+            signature = self._signer.sign(Digest(terms.digest(node.genesis.separator)))
+            self._enqueue([Accept(match.id, signature, b"")], is_awaited=False)
+
+    async def run(self) -> None:
+        """Write entries until cancelled."""
+        last = await self._node.store.own_position(
+            RecordKind.ENTRY, self._node.market_id, self.address
+        )
+        if last is not None:
+            self._next_seq, self._head = Seq(last.number + 1), last.digest
+        self.accept(list(self._node.replica.fold.matches.values()))
+        while True:
+            await self._filled.wait()
+            await trio.sleep(GATHER_S)
+            while self._waiting:
+                await self._write(self._gather())
+            self._filled = trio.Event()
+
+    def _gather(self) -> list[_Submission]:
+        batch: list[_Submission] = []
+        count = 0
+        size = ENTRY_OVERHEAD_BYTES
+        while self._waiting:
+            following = self._waiting[0]
+            count += len(following.operations)
+            size += following.size
+            if batch and (count > MAX_ENTRY_OPERATIONS or size > MAX_ENTRY_BYTES):
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _write(self, batch: list[_Submission]) -> None:
+        node = self._node
+        uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
+        if uncut >= HELD_AHEAD - 1:
+            error = WorldError(
+                f"{uncut} entries wait to be committed: too few witnesses are reachable"
+            )
+            for submission in batch:
+                submission.error = error
+                submission.done.set()
+            # Nobody waits for our accepts, and they must not be lost: they stay for later.
+            self._waiting.extendleft(s for s in reversed(batch) if not s.is_awaited)
+            await node.changed.wait()
+            return
+        operations = [operation for submission in batch for operation in submission.operations]
+        seq = self._next_seq
+        draft = entries.draft(
+            node.genesis.separator, node.market_id, self.address, seq, self._head, operations
+        )
+        entry = draft.signed(self._signer.sign(draft.digest))
+        await node.store.append_own([Record.of_entry(entry)])
+        self._next_seq, self._head = Seq(seq + 1), entry.digest
+        node.note_submitted(entry, min(submission.submitted_ms for submission in batch))
+        node.outbox.put(entry)
+        await node.take_own(entry)
+        position = 0
+        for submission in batch:
+            end = position + len(submission.operations)
+            submission.named = tuple(OrderId(self.address, seq, p) for p in range(position, end))
+            submission.done.set()
+            position = end

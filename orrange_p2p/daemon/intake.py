@@ -1,0 +1,131 @@
+"""What arrives: bytes to verified facts to durable ones (protocol/05-gossip.md, Validation).
+
+Size, decoding, canonical form, duplicates, signatures; then the store; then the replica. Nothing is
+remembered as seen before it is verified, and nothing reaches the replica before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import trio
+
+from orrange_p2p.core.entries import Entry, decode_entry
+from orrange_p2p.core.errors import PeerError
+from orrange_p2p.core.frames import Frame, decode_frame
+from orrange_p2p.core.ids import MarketId, PeerId
+from orrange_p2p.core.ticks import Tick, decode_tick
+from orrange_p2p.crypto.hashes import sha256
+from orrange_p2p.crypto.secp256k1 import verify_batch
+from orrange_p2p.ports import Verdict
+
+Fact = Entry | Tick
+
+QUEUE_BATCHES: Final = 256
+MAX_REMEMBERED: Final = 1 << 16
+THREAD_FROM: Final = 8
+"""From this many signatures on, a worker thread is cheaper than holding the event loop up."""
+
+
+class Verified:
+    """A bounded memory of records whose signature was checked, by the hash of their bytes."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, None] = {}
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._seen
+
+    def add(self, name: bytes) -> None:
+        if len(self._seen) >= MAX_REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        self._seen[name] = None
+
+
+class Intake:
+    """The way in for one market, from gossip and from sync alike."""
+
+    def __init__(
+        self,
+        separator: bytes,
+        market: MarketId,
+        take: Callable[[Sequence[tuple[PeerId, Fact]]], Awaitable[None]],
+        counters: Counter[str],
+    ) -> None:
+        self._separator = separator
+        self._market = market
+        self._take = take
+        self._counters = counters
+        self._verified = Verified()
+        self._threads = trio.CapacityLimiter(2)
+        self._send, self._receive = trio.open_memory_channel[list[tuple[PeerId, Fact]]](
+            QUEUE_BATCHES
+        )
+
+    @property
+    def queued(self) -> int:
+        """Verified batches waiting for the store."""
+        return self._receive.statistics().current_buffer_used
+
+    async def on_gossip(self, peer: PeerId, payload: bytes) -> Verdict:
+        """The transport's gossip handler. It waits while the queue is full: the backpressure."""
+        self._counters["frames_in"] += 1
+        self._counters["bytes_in"] += len(payload)
+        try:
+            fresh = await self.admit(peer, decode_frame(payload))
+        except PeerError as error:
+            self._counters[f"rejected_{type(error).__name__}"] += 1
+            return Verdict.REJECT
+        return Verdict.ACCEPT if fresh else Verdict.IGNORE
+
+    async def admit(self, peer: PeerId, frame: Frame) -> int:
+        """Verify the records of a frame and queue those that are new; their number.
+
+        Raises ``PeerError`` if one of them is objectively invalid; then none is taken.
+        """
+        facts: list[Fact] = []
+        names: list[bytes] = []
+        for encoded in frame.entries:
+            name = sha256(encoded)
+            if name not in self._verified:
+                facts.append(decode_entry(encoded, self._separator, self._market))
+                names.append(name)
+        for encoded in frame.ticks:
+            name = sha256(encoded)
+            if name not in self._verified:
+                facts.append(decode_tick(encoded, self._separator, self._market))
+                names.append(name)
+        self._counters["records_duplicate"] += len(frame.entries) + len(frame.ticks) - len(facts)
+        if not facts:
+            return 0
+        await self._verify(facts)
+        for name in names:
+            self._verified.add(name)
+        self._counters["records_in"] += len(facts)
+        await self._send.send([(peer, fact) for fact in facts])
+        return len(facts)
+
+    async def _verify(self, facts: Sequence[Fact]) -> None:
+        if len(facts) < THREAD_FROM:
+            for fact in facts:
+                fact.verify()
+            return
+        claims = [(_signer(fact), fact.digest, fact.signature) for fact in facts]
+        verdicts = await trio.to_thread.run_sync(verify_batch, claims, limiter=self._threads)
+        for fact, is_good in zip(facts, verdicts, strict=True):
+            if not is_good:
+                fact.verify()
+
+    async def run(self) -> None:
+        """Hand batches on until cancelled, as many at once as wait: they share one disk flush."""
+        while True:
+            batch = await self._receive.receive()
+            while self._receive.statistics().current_buffer_used and len(batch) < 1024:
+                batch = batch + self._receive.receive_nowait()
+            await self._take(batch)
+
+
+def _signer(fact: Fact) -> bytes:
+    return fact.author if isinstance(fact, Entry) else fact.witness

@@ -1,0 +1,192 @@
+"""One market at one node: its replica, and the tasks that feed it and speak for it."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.entries import Entry, decode_entry
+from orrange_p2p.core.fold import Fold
+from orrange_p2p.core.genesis import PROTOCOL_VERSION, Genesis
+from orrange_p2p.core.ids import Address, Epoch, MarketId, PeerId, Seq, TimeMs
+from orrange_p2p.core.matches import Match
+from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
+from orrange_p2p.core.ticks import Tick, decode_tick
+from orrange_p2p.daemon.intake import Fact, Intake
+from orrange_p2p.daemon.outbox import Outbox
+from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport
+
+REMEMBERED_EPOCHS: Final = 8192
+OWN_PEER: Final = PeerId("")
+"""Where our own records come from."""
+
+
+class EpochStamp(NamedTuple):
+    """When an epoch was applied and durable here."""
+
+    epoch: Epoch
+    root: bytes
+    time_ms: TimeMs
+    durable_ms: int
+    """On this machine's monotonic clock."""
+    placed: int
+    matches: int
+    trades: int
+
+
+class OwnCommit(NamedTuple):
+    """When an entry of ours was submitted and in which epoch it was cut."""
+
+    author: Address
+    seq: Seq
+    submitted_ms: int
+    epoch: Epoch
+
+
+class MarketNode:
+    """Joins replica, store, intake and outbox of one market. ``run`` does the rest."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        market_id: MarketId,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        counters: Counter[str],
+        after_apply: Callable[[Fold], None] | None = None,
+    ) -> None:
+        self.genesis = genesis
+        self.market_id = market_id
+        self.market = genesis.market(market_id)
+        self.store = store
+        self.transport = transport
+        self.clock = clock
+        self.counters = counters
+        self.replica = Replica(genesis, market_id)
+        self.topic = topic_of(genesis, market_id)
+        self.outbox = Outbox(transport, self.topic, counters)
+        self.intake = Intake(genesis.separator, market_id, self._take_batch, counters)
+        self.changed = trio.Event()
+        """Set, and replaced by a fresh one, whenever the replica took something."""
+        self.epochs: deque[EpochStamp] = deque(maxlen=REMEMBERED_EPOCHS)
+        self.commits: deque[OwnCommit] = deque(maxlen=REMEMBERED_EPOCHS)
+        self.totals: Counter[str] = Counter()
+        self.on_matches: list[Callable[[Sequence[Match]], None]] = []
+        self._submitted: dict[tuple[Address, Seq], int] = {}
+        self._after_apply = after_apply
+
+    async def load(self) -> int:
+        """Replay what the store holds; how many records that were. Call before ``run``."""
+        loaded = 0
+        async for page in self.store.load(self.market_id):
+            for record in page:
+                self._stamp(self._apply(self.decode(record)).epochs)
+            loaded += len(page)
+        return loaded
+
+    def decode(self, record: Record) -> Fact:
+        """A fact from the store. Its signature was verified before it got there."""
+        if record.kind is RecordKind.ENTRY:
+            return decode_entry(record.encoded, self.genesis.separator, self.market_id)
+        return decode_tick(record.encoded, self.genesis.separator, self.market_id)
+
+    async def run(self) -> None:
+        """Join the topic and serve until cancelled."""
+        await self.transport.subscribe(self.topic, self.intake.on_gossip)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.intake.run)
+            nursery.start_soon(self.outbox.run)
+
+    # --- facts ---
+
+    async def take_own(self, record: Entry | Tick) -> None:
+        """Take a record of our own, which is durable already."""
+        await self._react(OWN_PEER, self._apply(record))
+
+    async def _take_batch(self, batch: Sequence[tuple[PeerId, Fact]]) -> None:
+        await self.store.append([record_of(fact) for _, fact in batch])
+        for peer, fact in batch:
+            await self._react(peer, self._apply(fact))
+
+    def _apply(self, fact: Fact) -> Effects:
+        if isinstance(fact, Entry):
+            effects = self.replica.add_entry(fact)
+        else:
+            effects = self.replica.add_tick(fact)
+        self.counters[f"facts_{effects.taken.value}"] += 1
+        if effects.epochs and self._after_apply is not None:
+            self._after_apply(self.replica.fold)
+        return effects
+
+    async def _react(self, peer: PeerId, effects: Effects) -> None:
+        if effects.epochs:
+            for facts, outcome in effects.epochs:
+                await self.store.record_epoch(
+                    self.market_id,
+                    EpochRecord(outcome.epoch, outcome.root, facts.leader, outcome.time_ms),
+                )
+            self._stamp(effects.epochs)
+            for epoch in effects.epochs:
+                for notify in self.on_matches:
+                    notify(epoch.outcome.matches)
+        if effects.evidence:
+            self.counters["evidence"] += len(effects.evidence)
+        if effects.taken is not Taken.DUPLICATE:
+            self.changed.set()
+            self.changed = trio.Event()
+
+    def _stamp(self, epochs: Sequence[AppliedEpoch]) -> None:
+        durable_ms = self.clock.monotonic_ms()
+        for facts, outcome in epochs:
+            self.epochs.append(
+                EpochStamp(
+                    outcome.epoch,
+                    outcome.root,
+                    outcome.time_ms,
+                    durable_ms,
+                    outcome.placed,
+                    len(outcome.matches),
+                    len(outcome.trades),
+                )
+            )
+            self.totals["orders"] += outcome.placed
+            self.totals["matches"] += len(outcome.matches)
+            self.totals["trades"] += len(outcome.trades)
+            self.totals["lapses"] += len(outcome.lapses)
+            self.totals["refusals"] += len(outcome.refusals)
+            for entry in facts.entries:
+                submitted = self._submitted.pop((entry.author, entry.seq), None)
+                if submitted is not None:
+                    self.commits.append(
+                        OwnCommit(entry.author, entry.seq, submitted, outcome.epoch)
+                    )
+
+    def note_submitted(self, entry: Entry, submitted_ms: int) -> None:
+        """Remember when an entry of ours was asked for, to tell how long its commit took."""
+        self._submitted[entry.author, entry.seq] = submitted_ms
+
+
+def record_of(fact: Fact) -> Record:
+    """The fact as the store keeps it."""
+    return Record.of_entry(fact) if isinstance(fact, Entry) else Record.of_tick(fact)
+
+
+def topic_of(genesis: Genesis, market_id: MarketId) -> str:
+    """The gossip topic of a market: version, network and market, so that strangers never meet."""
+    return f"/orrange/{PROTOCOL_VERSION}/{genesis.network_id.hex()[:16]}/{market_id.hex()}"
+
+
+def corrupt(fold: Fold) -> None:
+    """Break a fold on purpose: one lot too many in a live order. For showing that checks work."""
+    order: LiveOrder
+    for order in fold.live_orders():
+        if order.open > 0:
+            order.open += 1
+            order.quantity += 1
+            fold.note_changed(order)
+            return

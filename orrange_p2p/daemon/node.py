@@ -1,0 +1,145 @@
+"""A node: adapters opened, one ``MarketNode`` per market wired to them, and their common end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+import orrange_p2p
+from orrange_p2p.core import sync
+from orrange_p2p.core.errors import ConfigError, WorldError
+from orrange_p2p.core.fold import Fold
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import Address, MarketId
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.daemon.repair import Repair, SyncServer
+from orrange_p2p.daemon.witness import WitnessLoop
+from orrange_p2p.ports import Clock, Signer, Store, Transport
+
+FIRST_BACKOFF_S = 0.25
+LAST_BACKOFF_S = 30.0
+
+log = structlog.get_logger()
+
+
+class Node:
+    """What one process runs. Adapters come from outside and are closed by whoever opened them."""
+
+    version = orrange_p2p.__version__
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        store: Store,
+        transport: Transport,
+        clock: Clock,
+        *,
+        market_ids: Sequence[MarketId] = (),
+        bootstrap: Sequence[str] = (),
+        witness: tuple[Signer, Mapping[MarketId, RevealChain]] | None = None,
+        traders: Sequence[Signer] = (),
+        after_apply: Callable[[Fold], None] | None = None,
+    ) -> None:
+        """Serves ``market_ids``, all of the network's if none is named.
+
+        Raises ``ConfigError`` if the witness key is not one of the network's.
+        """
+        self.genesis = genesis
+        self.transport = transport
+        self.clock = clock
+        self.counters: Counter[str] = Counter()
+        self.started_ms = clock.monotonic_ms()
+        self.markets = {
+            market_id: MarketNode(
+                genesis, market_id, store, transport, clock, self.counters, after_apply
+            )
+            for market_id in (market_ids or [market.id for market in genesis.markets])
+        }
+        if witness is not None and witness[0].address not in {w.address for w in genesis.witnesses}:
+            raise ConfigError(
+                f"the witness key 0x{witness[0].address.hex()} is none of network "
+                f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
+            )
+        self._witness = witness
+        self._bootstrap = tuple(bootstrap)
+        self._logs = {
+            market_id: {signer.address: AuthorLog(market, signer) for signer in traders}
+            for market_id, market in self.markets.items()
+        }
+        self._repairs = [Repair(market) for market in self.markets.values()]
+        self._stopping = trio.Event()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        witness = ("witness",) if self._witness is not None else ()
+        trader = ("trader",) if self.authors else ()
+        return witness + trader
+
+    @property
+    def authors(self) -> tuple[Address, ...]:
+        """Whose logs this node writes."""
+        return tuple(next(iter(self._logs.values()), {}))
+
+    def logs_of(self, market: MarketNode) -> Mapping[Address, AuthorLog]:
+        return self._logs[market.market_id]
+
+    def stop(self) -> None:
+        """Make ``run`` return."""
+        self._stopping.set()
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Replay the store, join the network and serve until ``stop`` or cancellation."""
+        for market in self.markets.values():
+            loaded = await market.load()
+            log.info("replayed", records=loaded, epoch=market.replica.epoch)
+        self.transport.serve(sync.PROTOCOL, SyncServer(self._repairs, self.counters).on_request)
+        async with trio.open_nursery() as nursery:
+            for market, repair in zip(self.markets.values(), self._repairs, strict=True):
+                for author in self._logs[market.market_id].values():
+                    market.on_matches.append(author.accept)
+                    nursery.start_soon(author.run)
+                nursery.start_soon(market.run)
+                nursery.start_soon(repair.run)
+                if self._witness is not None:
+                    signer, chains = self._witness
+                    chain = chains[market.market_id]
+                    nursery.start_soon(WitnessLoop(market, signer, chain).run)
+            for address in self._bootstrap:
+                nursery.start_soon(self._keep_connected, address)
+            ready()
+            await self._stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _keep_connected(self, address: str) -> None:
+        """Dial one known address, again and again with growing pauses whenever it is lost."""
+        name = address.rpartition("/p2p/")[2]
+        if name == self.transport.peer_id:
+            return
+        pause_s = FIRST_BACKOFF_S
+        while True:
+            if name not in self.transport.peers():
+                try:
+                    await self.transport.dial(address)
+                    log.info("connected", peer=name)
+                    pause_s = FIRST_BACKOFF_S
+                except WorldError as error:
+                    log.debug("dial failed", peer=name, error=str(error))
+                    pause_s = min(2 * pause_s, LAST_BACKOFF_S)
+            await trio.sleep(pause_s if name not in self.transport.peers() else 1.0)
+
+
+@asynccontextmanager
+async def running(node: Node) -> AsyncIterator[Node]:
+    """A node running in the background for the length of the block."""
+    async with trio.open_nursery() as nursery:
+        is_ready = trio.Event()
+        nursery.start_soon(node.run, is_ready.set)
+        await is_ready.wait()
+        yield node
+        node.stop()

@@ -1,0 +1,199 @@
+"""Pulling what gossip did not bring, and serving it to others: ``/orrange/sync/1``.
+
+Gossip loses messages whatever one does; log heads and parents make the gaps visible. This task asks
+connected peers in turn, gives a fact some time to arrive by itself first, and gives up on what
+nobody has, unless the cut needs it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from orrange_p2p.core import sync
+from orrange_p2p.core.errors import ForeignError, PeerError, WorldError
+from orrange_p2p.core.frames import FLUSH_BYTES, Frame
+from orrange_p2p.core.ids import Digest, PeerId, Round
+from orrange_p2p.core.sync import (
+    EntriesWanted,
+    RecordsWanted,
+    Reply,
+    Request,
+    RoundsWanted,
+    StatusWanted,
+)
+from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.ports import Record, RecordKind
+
+REQUEST_TIMEOUT_S: Final = 5.0
+LOOK_EVERY_S: Final = 0.2
+PATIENCE_MS: Final = 300
+"""A listed entry is given this long to arrive by gossip before we ask for it."""
+MAX_TRIES: Final = 8
+MAX_ASKED: Final = 256
+"""Digests in one request: a page of frames holds about as many."""
+STALL_MS: Final = 2000
+"""Without a new round for this long, ask a peer where it is."""
+PAGE_ROUNDS: Final = 64
+MAX_RANGES_SERVED: Final = 16
+PAGE_BYTES: Final = 8 * FLUSH_BYTES
+
+
+class Repair:
+    """The sync side of one market: client and server."""
+
+    def __init__(self, node: MarketNode) -> None:
+        self._node = node
+        self._first_missed: dict[Digest, tuple[int, int]] = {}
+        """When we first missed a record, and how often we asked."""
+        self._turn = 0
+        self._last_round = (-1, -1)
+        self._moved_ms = 0
+
+    # --- client ---
+
+    async def run(self) -> None:
+        """Look for gaps until cancelled."""
+        while True:
+            with trio.move_on_after(LOOK_EVERY_S):
+                await self._node.changed.wait()
+                await trio.sleep(LOOK_EVERY_S / 4)
+            await self._fetch_missing()
+            await self._catch_up()
+
+    async def _fetch_missing(self) -> None:
+        node = self._node
+        now_ms = node.clock.monotonic_ms()
+        ticks = node.replica.wanted_ticks()
+        entries = node.replica.wanted_entries(4 * MAX_ASKED)
+        missed = {d: self._first_missed.get(d, (now_ms, 0)) for d in (*ticks, *entries)}
+        self._first_missed = missed
+        due = [d for d, (since, _) in missed.items() if now_ms - since >= PATIENCE_MS]
+        due = due[:MAX_ASKED]
+        peer = self._next_peer()
+        if not due or peer is None:
+            return
+        blocking = {entry.digest for entry in node.replica.blocking()}
+        hopeless = []
+        for digest in due:
+            tries = missed[digest][1] + 1
+            missed[digest] = (now_ms, tries)
+            if tries > MAX_TRIES and digest not in blocking:
+                hopeless.append(digest)
+        node.replica.forget_wanted(hopeless)
+        await self._pull(peer, RecordsWanted(node.market_id, tuple(due)))
+
+    async def _catch_up(self) -> None:
+        """Pull rounds in pages when the clock stands still here and has moved elsewhere."""
+        node = self._node
+        clock = node.replica.clock
+        now_ms = node.clock.monotonic_ms()
+        here = (int(node.replica.era), clock.highest_quorum_round)
+        if here != self._last_round:
+            self._last_round, self._moved_ms = here, now_ms
+            return
+        if now_ms - self._moved_ms < STALL_MS:
+            return
+        self._moved_ms = now_ms
+        peer = self._next_peer()
+        if peer is None:
+            return
+        await self._pull(peer, StatusWanted(node.market_id))
+        first = max(0, clock.highest_quorum_round - 2)
+        while await self._pull(
+            peer,
+            RoundsWanted(
+                node.market_id, node.replica.era, Round(first), Round(first + PAGE_ROUNDS - 1)
+            ),
+        ):
+            await self._settle()
+            reached = max(0, node.replica.clock.highest_quorum_round - 2)
+            if reached <= first:
+                return
+            first = reached
+
+    async def _settle(self) -> None:
+        """Wait until what was pulled has gone through the intake, within bounds."""
+        with trio.move_on_after(REQUEST_TIMEOUT_S):
+            while self._node.intake.queued:
+                await self._node.changed.wait()
+
+    async def _pull(self, peer: PeerId, request: Request) -> int:
+        """Ask one peer for one page; how many records were new. A failure costs only this turn."""
+        node = self._node
+        node.counters["sync_requests"] += 1
+        try:
+            payload = await node.transport.request(
+                peer, sync.PROTOCOL, sync.encode_request(request), timeout_s=REQUEST_TIMEOUT_S
+            )
+            fresh = await node.intake.admit(peer, sync.decode_reply(payload).frame)
+        except WorldError:
+            node.counters["sync_failed"] += 1
+            return 0
+        except PeerError as error:
+            node.counters[f"rejected_{type(error).__name__}"] += 1
+            return 0
+        node.counters["sync_records"] += fresh
+        return fresh
+
+    def _next_peer(self) -> PeerId | None:
+        peers = sorted(self._node.transport.peers())
+        if not peers:
+            return None
+        self._turn += 1
+        return peers[self._turn % len(peers)]
+
+    # --- server ---
+
+    async def answer(self, request: Request) -> Reply:
+        """One page of what a peer asks for."""
+        node = self._node
+        if isinstance(request, RecordsWanted):
+            return _page(await node.store.find(node.market_id, request.digests))
+        if isinstance(request, EntriesWanted):
+            found: list[Record] = []
+            for wanted in request.ranges[:MAX_RANGES_SERVED]:
+                log = await node.store.log(node.market_id, wanted.author, wanted.first_seq)
+                found += [record for record in log if record.number <= wanted.last_seq]
+            return _page(found)
+        if isinstance(request, RoundsWanted):
+            rounds = await node.store.rounds(node.market_id, request.era, request.first_round)
+            return _page([tick for tick in rounds if tick.number <= request.last_round])
+        clock = node.replica.clock
+        top = clock.highest_round
+        latest = [
+            t for r in range(max(0, top - 2), top + 1) for t in clock.ticks_of_round(Round(r))
+        ]
+        return _page([Record.of_tick(tick) for tick in latest])
+
+
+class SyncServer:
+    """Answers ``/orrange/sync/1`` for every market of the node."""
+
+    def __init__(self, repairs: Sequence[Repair], counters: Counter[str]) -> None:
+        self._repairs = {repair._node.market_id: repair for repair in repairs}
+        self._counters = counters
+
+    async def on_request(self, peer: PeerId, payload: bytes) -> bytes:
+        """The transport's request handler. Raises ``PeerError`` for what is no request."""
+        request = sync.decode_request(payload)
+        repair = self._repairs.get(request.market)
+        if repair is None:
+            raise ForeignError("no such market here")
+        self._counters["sync_served"] += 1
+        return (await repair.answer(request)).encode()
+
+
+def _page(found: Sequence[Record]) -> Reply:
+    entries: list[bytes] = []
+    ticks: list[bytes] = []
+    size = 0
+    for record in found:
+        size += len(record.encoded)
+        if size > PAGE_BYTES and (entries or ticks):
+            return Reply(Frame(tuple(entries), tuple(ticks)), more=True)
+        (entries if record.kind is RecordKind.ENTRY else ticks).append(record.encoded)
+    return Reply(Frame(tuple(entries), tuple(ticks)), more=False)

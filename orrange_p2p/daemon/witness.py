@@ -1,0 +1,67 @@
+"""The witness's loop: poll the pacemaker, sign, make durable, only then send."""
+
+from __future__ import annotations
+
+import trio
+
+from orrange_p2p.core import ticks
+from orrange_p2p.core.ids import Era, TimeMs
+from orrange_p2p.core.pacemaker import Pacemaker, Wait
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.ports import Record, RecordKind, Signer
+
+
+class WitnessLoop:
+    """Ticks for one witness in one market."""
+
+    def __init__(self, node: MarketNode, signer: Signer, chain: RevealChain) -> None:
+        self._node = node
+        self._signer = signer
+        self._chain = chain
+        self._era: Era | None = None
+        self._pacemaker: Pacemaker | None = None
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        node = self._node
+        while True:
+            changed = node.changed
+            pacemaker = await self._current_pacemaker()
+            now_ms = TimeMs(node.clock.monotonic_ms())
+            step = pacemaker.poll(now_ms)
+            if isinstance(step, Wait):
+                until = trio.current_time() + 3600.0
+                if step.until_ms is not None:
+                    until = trio.current_time() + max(0, step.until_ms - now_ms) / 1000
+                with trio.move_on_at(until):
+                    await changed.wait()
+                continue
+            replica = node.replica
+            era = replica.era
+            reveal = self._chain.reveal(replica.reveal_position(era, step.round))
+            body = replica.tick_body(step, TimeMs(node.clock.wall_ms()), reveal)
+            draft = ticks.draft(
+                node.genesis.separator,
+                node.market_id,
+                era,
+                step.round,
+                self._signer.address,
+                body,
+            )
+            tick = draft.signed(self._signer.sign(draft.digest))
+            await node.store.append_own([Record.of_tick(tick)])
+            pacemaker.note_ticked(step, now_ms)
+            node.outbox.put(tick)
+            await node.take_own(tick)
+
+    async def _current_pacemaker(self) -> Pacemaker:
+        replica = self._node.replica
+        if self._pacemaker is None or self._era != replica.era:
+            last = await self._node.store.own_position(
+                RecordKind.TICK, self._node.market_id, self._signer.address
+            )
+            signed = None if last is None else (last.era, last.number)
+            self._era = replica.era
+            self._pacemaker = replica.pacemaker(self._signer.address, signed)
+        return self._pacemaker
