@@ -120,16 +120,18 @@ def compare(
             json.dumps({"resting": workload.resting, "operations": workload.operations})
         )
         for _ in range(repetitions):
-            for name in ("orrange", *peers.PEERS):
+            for name in (*peers.OURS, *peers.PEERS):
                 if name in rounds and "missing" in rounds[name][-1]:
                     continue
                 rounds.setdefault(name, []).append(peers.measure(name, file, environment))
-    if "missing" in rounds["orrange"][-1]:
-        raise RuntimeError(f"the matcher {rounds['orrange'][-1]['missing']}")
-    speeds: dict[str, int | None] = {}
-    missing = []
-    same_fills: dict[str, bool | None] = {}
+    for name in peers.OURS:
+        if "missing" in rounds[name][-1]:
+            raise RuntimeError(f"{name}: {rounds[name][-1]['missing']}")
+    ours = rounds["orrange"][-1]
     naive_hash = peers.hash_fills(naive)
+    speeds: dict[str, int | None] = {}
+    same_fills: dict[str, bool | None] = {}
+    missing = []
     for name, results in rounds.items():
         last = results[-1]
         if "missing" in last:
@@ -139,27 +141,31 @@ def compare(
         speeds[name] = round(operations / statistics.median(r["seconds"] for r in results))
         if "fills_hash" in last:
             same_fills[name] = last["fills_hash"] == naive_hash
-        elif "fills" in last:
-            same_fills[name] = last["fills"] == len(naive)
         else:
-            same_fills[name] = None
-    ours = rounds["orrange"][-1]
-    speed = speeds.pop("orrange")
-    same_fills.pop("orrange")
-    rivals = [s for name, s in speeds.items() if s is not None and name not in peers.NO_FILLS]
-    ratio = None if speed is None or not rivals else round(speed / max(rivals), 2)
+            same_fills[name] = last["fills"] == len(naive) if "fills" in last else None
+    speed, building = (speeds.pop(name) or 0 for name in peers.OURS)
+    ratios = {
+        name: round((building if name in peers.BUILDING else speed) / theirs, 2)
+        for name, theirs in speeds.items()
+        if theirs is not None
+    }
+    rivals = [name for name in ratios if name not in peers.NO_FILLS]
+    fastest = max(rivals, key=lambda name: speeds[name] or 0, default=None)
     return {
         "operations": operations,
         "resting": resting,
         "ops_per_s": speed,
+        "ops_per_s_building_orders": building,
         "build": ours["build"],
         "fills": ours["fills"],
         "fills_hash": ours["fills_hash"],
         "fills_hash_naive": naive_hash,
         "peers": speeds,
-        "peers_same_fills": same_fills,
+        "ratios": ratios,
+        "same_fills": same_fills,
         "missing": missing,
-        "ratio_to_fastest_fill_reporting_peer": ratio,
+        "fastest_fill_reporting_peer": fastest,
+        "ratio_to_fastest_fill_reporting_peer": None if fastest is None else ratios[fastest],
     }
 
 
@@ -173,8 +179,10 @@ def run(
 ) -> dict[str, Any]:
     """The figures of ``resting`` orders, and under ``resting_100k`` those of ``deep`` orders.
 
-    ``peers_same_fills`` says of each peer whether it traded what the naive matcher traded, by the
-    fills or, for Node, by their number; None when it reports none.
+    ``same_fills`` says of each matcher whether it traded what the naive one did, by the fills or,
+    for Node, by their number; None when it reports none. ``ratios`` compare like with like:
+    a peer that builds its orders inside the call with ``ops_per_s_building_orders``, the others,
+    which get them ready-made, with ``ops_per_s``.
     """
     figures = compare(operations, resting, seed, repetitions, environment)
     if deep:
@@ -193,20 +201,18 @@ def render(figures: dict[str, Any]) -> str:
             f"{part['operations']:,} operations on {part['resting']:,} resting orders, "
             f"{part['fills']:,} fills, {same} the naive matcher's",
             f"  {'orrange (' + part['build'] + ')':<28}{part['ops_per_s']:>12,} ops/s",
+            f"  {'  building the orders too':<28}{part['ops_per_s_building_orders']:>12,} ops/s",
         ]
-        for name, speed in part["peers"].items():
-            if speed is None:
-                continue
-            times = f"{part['ops_per_s'] / speed:>8.2f}x"
-            same_fills = part["peers_same_fills"][name]
-            note = "" if same_fills else "  other fills"
-            if same_fills is None:
-                note = "  reports no fills"
-            lines.append(f"  {name:<28}{speed:>12,} ops/s{times}{note}")
+        for name, ratio in part["ratios"].items():
+            note = {True: "", False: "  other fills", None: "  reports no fills"}
+            lines.append(
+                f"  {name:<28}{part['peers'][name]:>12,} ops/s{ratio:>8.2f}x"
+                + note[part["same_fills"][name]]
+            )
         lines += [f"  {each['name']:<28}{'missing':>12}: {each['why']}" for each in part["missing"]]
         ratio = part["ratio_to_fastest_fill_reporting_peer"]
         if ratio is not None:
-            lines.append(f"  {ratio} times the fastest that reports fills")
+            lines.append(f"  {ratio} times {part['fastest_fill_reporting_peer']}")
     return "\n".join(lines)
 
 

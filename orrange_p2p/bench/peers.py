@@ -7,9 +7,10 @@ project: so it imports nothing of ours at the top. It prints one JSON line.
 
 The same rules for all. Inside the stopwatch: the calls that match and cancel, and keeping the
 fills. Outside: reading the workload, turning it into the matcher's own types, filling the book.
-A matcher that takes a ready order object gets it ready-made; one that takes plain values builds its
-orders inside. Ours builds them inside as well, which is to our disadvantage. CPU time is measured,
-since other processes share the machine. The workload is hidden from the garbage collector.
+A matcher whose call takes an order object gets it ready-made, ours too; one whose call takes plain
+values builds its orders inside, so it is compared with ``orrange-building``, which is ours with
+the building of orders inside. CPU time is measured, since other processes share the machine. What
+was made beforehand is hidden from the garbage collector.
 """
 
 from __future__ import annotations
@@ -47,33 +48,63 @@ def hash_fills(fills: Iterable[tuple[int, int, int, int]]) -> str:
     return "0x" + digest.hexdigest()
 
 
+# Many owners, none on both sides: no self-trade prevention, which most others do not have.
+OWNERS = [[bytes([side, n]) * 10 for n in range(256)] for side in (0, 1)]
+
+
 def orrange(resting: list[Operation], operations: list[Operation]) -> Result:
     from orrange_p2p.core.book import USER, Book, Fill, Order
 
-    # Many owners, none on both sides: no self-trade prevention, which the others do not have.
-    owners = [[bytes([side, n]) * 10 for n in range(256)] for side in (0, 1)]
     book = Book()
     place, cancel = book.place, book.cancel
-    for rank, (number, side, price, quantity) in enumerate(resting):
-        place(Order(number, owners[side][number % 256], side, price, quantity, rank=rank))
+    made = [
+        Order(op[0], OWNERS[op[1]][op[0] % 256], op[1], op[2], op[3], rank=op[0])
+        if len(op) > 1
+        else op[0]
+        for op in [*resting, *operations]
+    ]
+    for order in made[: len(resting)]:
+        place(order)  # type: ignore[arg-type]
+    ready = [(what, isinstance(what, Order)) for what in made[len(resting) :]]
+    fills: list[Fill] = []
+    gc.freeze()
+    begin = start()
+    for what, is_order in ready:
+        if is_order:
+            fills += place(what)  # type: ignore[arg-type]
+        else:
+            cancel(what, USER)
+    return time.process_time() - begin, _plain(fills)
+
+
+def orrange_building(resting: list[Operation], operations: list[Operation]) -> Result:
+    from orrange_p2p.core.book import USER, Book, Fill, Order
+
+    book = Book()
+    place, cancel = book.place, book.cancel
+    for number, side, price, quantity in resting:
+        place(Order(number, OWNERS[side][number % 256], side, price, quantity, rank=number))
     ready = [
-        (op[0], owners[op[1]][op[0] % 256], op[1], op[2], op[3]) if len(op) > 1 else (op[0],)
+        (op[0], OWNERS[op[1]][op[0] % 256], op[1], op[2], op[3])
+        if len(op) > 1
+        else (op[0], b"", 0, 0, 0)
         for op in operations
     ]
     fills: list[Fill] = []
     gc.freeze()
     begin = start()
-    for op in ready:
-        if len(op) == 5:
-            number, owner, side, price, quantity = op
-            order = Order(
-                number, owner, side, price, quantity, 0, 0, False, 0, 0, -1, 0, 0, 1, number
+    for number, owner, side, price, quantity in ready:
+        if quantity:
+            fills += place(
+                Order(number, owner, side, price, quantity, 0, 0, False, 0, 0, -1, 0, 0, 1, number)
             )
-            fills += place(order)
         else:
-            cancel(op[0], USER)
-    seconds = time.process_time() - begin
-    return seconds, [(f.maker.id, f.taker.id, f.price, f.quantity) for f in fills]  # type: ignore[misc]
+            cancel(number, USER)
+    return time.process_time() - begin, _plain(fills)
+
+
+def _plain(fills: list[Any]) -> Fills:
+    return [(fill.maker.id, fill.taker.id, fill.price, fill.quantity) for fill in fills]
 
 
 def _akhil4n_family(
@@ -256,6 +287,7 @@ console.log(JSON.stringify({ seconds, fills }));
 
 DRIVERS: dict[str, Callable[[list[Operation], list[Operation]], Result]] = {
     "orrange": orrange,
+    "orrange-building": orrange_building,
     "akhil4n-orderbook": akhil4n,
     "cython-orderbook": cython,
     "lightmatchingengine": lightmatchingengine,
@@ -263,7 +295,10 @@ DRIVERS: dict[str, Callable[[list[Operation], list[Operation]], Result]] = {
     "limit-order-book": limit_order_book,
 }
 NODE_PEER = "nodejs-order-book"
-PEERS = (*(name for name in DRIVERS if name != "orrange"), NODE_PEER)
+OURS = ("orrange", "orrange-building")
+PEERS = (*(name for name in DRIVERS if name not in OURS), NODE_PEER)
+BUILDING = ("lightmatchingengine", "limit-order-book")
+"""Peers whose call takes plain values and builds the order."""
 NO_FILLS = ("limit-order-book",)
 """Peers that do not say who traded with whom: shown, not compared with."""
 
@@ -287,7 +322,7 @@ def measure(name: str, workload: Path, environment: Path) -> dict[str, Any]:
             return {"missing": f"not installed: npm install --prefix {environment.name} {name}"}
         variables["NODE_PATH"] = str(environment / "node_modules")
         command = [node, "-e", NODE_DRIVER, str(workload)]
-    elif name == "orrange":
+    elif name in OURS:
         variables["PYTHONPATH"] = str(ROOT)
         command = [sys.executable, "-P", __file__, name, str(workload)]
     elif python.is_file():
@@ -318,7 +353,7 @@ def main(name: str, workload: str) -> None:
     result: dict[str, object] = {"seconds": seconds}
     if fills is not None:
         result |= {"fills": len(fills), "fills_hash": hash_fills(fills)}
-    if name == "orrange":
+    if name in OURS:
         from orrange_p2p.core import book
 
         result["build"] = "pure" if str(book.__file__).endswith(".py") else "mypyc"

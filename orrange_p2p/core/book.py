@@ -2,19 +2,23 @@
 
 Everything that moves quantity between an order's accounts is in this file, save what settlement
 does to ``reserved`` and ``filled``: those belong to the caller. Prices are in price ticks,
-quantities in lots, both 1 .. 2^62, so that the sum of any two fits a signed 64-bit integer.
+quantities in lots, both 1 .. 2^62, so that no difference of two leaves a signed 64-bit integer.
 Integers only; the same source runs as plain Python and compiled by mypyc, with equal results.
 
-Layout. Each side maps a price to a level; a level is a linked list of orders by (epoch, rank);
-the levels of a side are a linked list by price; a sorted index of prices, in chunks of bounded
-size, finds where a new level goes. Nothing is deleted lazily, so memory follows the live orders.
+Layout. Each side maps a price to a level: a queue of orders by (epoch, rank). The levels of a side
+are linked from best to worst; a sorted index of prices, in chunks of bounded size, finds where a
+new level goes. A spent order is dropped from its queue when it comes to the head, or once the spent
+outnumber the live; so memory follows the live orders, and an order refers to nothing in the book.
 
-Cost, with P prices on a side: best, cancel and growing are O(1), plus a chunk's move (at most
-8 KiB) when a price appears or vanishes, O(log P + P / 512) pointer moves. Placing costs that plus
-one step for each order it meets. An order met is filled, or removed by self-trade prevention, which
-its own placing has paid for, or skipped: a crossing order that may not trade with this one stays
-where it is and is skipped again by the next. So skipping is bounded only by how many orders with a
-minimum reputation (or, for fill-or-kill, how many own orders) the caller lets rest: limit them.
+Cost. Opening or closing a level costs O(log P + P / 512) for the index of P prices, moving at most
+8 KiB twice. Everything else an operation does is one step for each order it meets. An order met is
+filled, or cancelled by self-trade prevention, or spent: its own placing has paid for that. Or it is
+skipped: a crossing order that may not trade with this one stays, and the next one skips it again.
+So skipping is bounded only by how many orders with a minimum reputation the caller lets rest, and
+looking ahead (fill-or-kill, minimum quantity) by how many orders an author may have: limit both.
+Quantity that returns from a failed match searches its queue by halves, and may move it by one.
+
+The file is longer than most here: the whole matcher is compiled as one unit.
 """
 
 from __future__ import annotations
@@ -87,7 +91,12 @@ class Order:
     a fill moves quantity from open to reserved; the caller moves reserved to filled when the
     trade settles, and hands it to ``Book.reenter`` when it does not. ``owner`` is the principal
     on whom self-trade is judged. ``expiry`` is an epoch time in ms (GTT) or an epoch (GTE).
+    Scores, expiry, epoch and rank are 0 .. 2^63-1. No ranges are checked here: what parsing lets
+    through beyond them raises OverflowError in the compiled build, and goes unnoticed in the other.
     Priority at one price is (epoch, rank), lowest first; equal ones stand in order of arrival.
+
+    Compiled, an order is invisible to the garbage collector (half the time of making orders that
+    stay went there): it refers to nothing that refers to it. A subclass in plain Python may.
     """
 
     __slots__ = (

@@ -26,8 +26,13 @@ def order(id: int, side: int, price: int, quantity: int, **terms: Any) -> Order:
     return Order(id=id, side=side, price=price, quantity=quantity, **terms)
 
 
-def trades(fills: list[Fill]) -> list[tuple[object, object, int, int]]:
-    return [(fill.maker.id, fill.taker.id, fill.price, fill.quantity) for fill in fills]
+def id_of(o: Order) -> int:
+    assert isinstance(o.id, int)
+    return o.id
+
+
+def trades(fills: list[Fill]) -> list[Trade]:
+    return [(id_of(fill.maker), id_of(fill.taker), fill.price, fill.quantity) for fill in fills]
 
 
 def account(o: Order) -> tuple[int, int, int, int, int]:
@@ -242,8 +247,8 @@ def test_a_restored_book_is_the_same_whatever_the_order_of_restoring() -> None:
     rng.shuffle(shuffled)
     restored = Book()
     for o in shuffled:
-        terms = dict(epoch=o.epoch, rank=o.rank, min_score=1)
-        restored.restore(order(int(str(o.id)), o.side, o.price, o.quantity, **terms))
+        terms = {"epoch": o.epoch, "rank": o.rank, "min_score": 1}
+        restored.restore(order(id_of(o), o.side, o.price, o.quantity, **terms))
     for side in (BUY, SELL):
         assert [o.id for o in restored.orders(side)] == [o.id for o in book.orders(side)]
 
