@@ -8,18 +8,25 @@ that every adapter passes.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from orrange_p2p.core.ids import Address, Digest, PeerId
+from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, PeerId, Round, Seq, TimeMs
+from orrange_p2p.core.ticks import Tick
 
 __all__ = [
     "Clock",
     "Entropy",
+    "EpochRecord",
     "GossipHandler",
+    "OwnPosition",
     "PeerInfo",
+    "Record",
+    "RecordKind",
     "RequestHandler",
     "Signer",
+    "Store",
     "Transport",
     "Verdict",
 ]
@@ -147,4 +154,151 @@ class Transport(Protocol):
 
     def counters(self) -> Mapping[str, int]:
         """Running totals (drops, rejects, bytes) by name; nothing is dropped uncounted."""
+        ...
+
+
+class RecordKind(enum.IntEnum):
+    """The two kinds of signed facts."""
+
+    ENTRY = 0
+    TICK = 1
+
+
+class Record(NamedTuple):
+    """A signed fact as the store keeps it: where it belongs, its name and its bytes."""
+
+    kind: RecordKind
+    market: MarketId
+    signer: Address
+    """The author or the witness."""
+    era: Era
+    """0 for an entry."""
+    number: int
+    """The seq of an entry, the round of a tick."""
+    digest: Digest
+    encoded: bytes
+
+    @classmethod
+    def of_entry(cls, entry: Entry) -> Record:
+        """The record of a verified entry."""
+        header = entry.header
+        return cls(
+            RecordKind.ENTRY,
+            header.market,
+            header.author,
+            Era(0),
+            header.seq,
+            entry.digest,
+            entry.encoded,
+        )
+
+    @classmethod
+    def of_tick(cls, tick: Tick) -> Record:
+        """The record of a verified tick."""
+        header = tick.header
+        return cls(
+            RecordKind.TICK,
+            header.market,
+            header.witness,
+            header.era,
+            header.round,
+            tick.digest,
+            tick.encoded,
+        )
+
+
+class OwnPosition(NamedTuple):
+    """The last entry or tick that one of our own keys signed in a market."""
+
+    era: Era
+    number: int
+    digest: Digest
+
+
+class EpochRecord(NamedTuple):
+    """What the store keeps of an applied epoch."""
+
+    epoch: Epoch
+    root: bytes
+    leader: Digest
+    """Digest of the committed leader's tick."""
+    time_ms: TimeMs
+
+
+class Store(Protocol):
+    """What a node must not forget: signed facts in the order they came, and what it signed itself.
+
+    Every write returns only after it would survive a power failure; concurrent writes share one
+    flush. A cancelled write may or may not have happened. What is written is trusted to be
+    verified. A disk that fails raises ``StoreError`` and leaves nothing half written.
+    """
+
+    async def append(self, records: Sequence[Record]) -> None:
+        """Keep ``records``, in order, all or none. A digest that is there is passed over."""
+        ...
+
+    async def append_own(self, records: Sequence[Record]) -> None:
+        """Keep what our own keys signed, together with how far they have signed; then send it.
+
+        Raises ``CallerError`` and keeps nothing if a key has signed something else under that
+        number or a later one: so no key signs twice, whatever the caller does and whenever the
+        process dies. The very record of the last position may be appended again.
+        Our own records that came back from others after a restore pass through here too.
+        """
+        ...
+
+    async def own_position(
+        self, kind: RecordKind, market: MarketId, signer: Address
+    ) -> OwnPosition | None:
+        """The last position ``append_own`` kept for a key; None if it never signed."""
+        ...
+
+    async def record_epoch(self, market: MarketId, record: EpochRecord) -> None:
+        """Note an applied epoch. The same again is a no-op; another root or leader for a noted
+        epoch raises ``CallerError``, since the fold is the same on every run."""
+        ...
+
+    async def epochs(
+        self, market: MarketId, first: Epoch, *, limit: int = 1024
+    ) -> Sequence[EpochRecord]:
+        """Noted epochs from ``first`` on, ascending, at most ``limit``."""
+        ...
+
+    async def latest_epoch(self, market: MarketId) -> EpochRecord | None:
+        """The highest noted epoch."""
+        ...
+
+    def load(self, market: MarketId) -> AsyncIterator[Sequence[Record]]:
+        """All that was kept of a market when the iteration began, in the order of appending; in
+        pages."""
+        ...
+
+    async def find(self, market: MarketId, digests: Sequence[Digest]) -> Sequence[Record]:
+        """The records of these digests that are kept, in the order asked for."""
+        ...
+
+    async def log(
+        self, market: MarketId, author: Address, first_seq: Seq, *, limit: int = 256
+    ) -> Sequence[Record]:
+        """Entries of an author from ``first_seq`` on, ascending by seq, at most ``limit``.
+
+        A page ends early after 512 KiB; a forking author may have several for one seq.
+        """
+        ...
+
+    async def rounds(
+        self, market: MarketId, era: Era, first_round: Round, *, limit: int = 256
+    ) -> Sequence[Record]:
+        """Ticks of an era from ``first_round`` on, ascending by round, at most ``limit``.
+
+        A page ends early after 512 KiB.
+        """
+        ...
+
+    async def meta(self, name: str) -> bytes | None:
+        """A small value kept under a name."""
+        ...
+
+    async def set_meta(self, name: str, value: bytes) -> None:
+        """Keep a small value under a name. Names beginning with ``store.`` are the adapter's."""
         ...

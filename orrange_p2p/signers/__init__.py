@@ -1,0 +1,1 @@
+"""Adapters of the ``Signer`` port: ``keyfile`` for a key on disk, ``memory`` for one from bytes."""

@@ -1,0 +1,422 @@
+"""The store's file: SQLite in WAL mode with synchronous FULL, used by one thread at a time.
+
+Group commit is ``commit`` with several writes: one transaction, one flush, one answer each.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from orrange_p2p.core.errors import CallerError, ConfigError, StoreError
+from orrange_p2p.core.ids import (
+    MAX_UINT63,
+    Address,
+    Digest,
+    Epoch,
+    Era,
+    MarketId,
+    NetworkId,
+    Round,
+    Seq,
+    TimeMs,
+)
+from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind
+from orrange_p2p.store.guard import Owner, advance, check_epoch
+from orrange_p2p.store.pages import page
+
+__all__ = ["Append", "AppendOwn", "RecordEpoch", "SetMeta", "SqliteFile", "Write"]
+
+SCHEMA_VERSION: Final = 1
+_APPLICATION_ID: Final = 0x4F525247  # "ORRG"
+_BUSY_MS: Final = 500
+_NETWORK: Final = "store.network"
+
+# A record is found by its digest (sync, duplicates), an entry by its place in a log and a tick by
+# its round; rowids keep the order of arrival, which is the order of a replay.
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE records (
+    position INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    market BLOB NOT NULL,
+    signer BLOB NOT NULL,
+    era INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    encoded BLOB NOT NULL
+) STRICT;
+CREATE INDEX entries ON records (market, signer, number) WHERE kind = 0;
+CREATE INDEX ticks ON records (market, era, number) WHERE kind = 1;
+CREATE TABLE own (
+    kind INTEGER NOT NULL,
+    market BLOB NOT NULL,
+    signer BLOB NOT NULL,
+    era INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (kind, market, signer)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE epochs (
+    market BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    leader BLOB NOT NULL,
+    time_ms INTEGER NOT NULL,
+    PRIMARY KEY (market, epoch)
+) STRICT, WITHOUT ROWID;
+"""
+_COLUMNS: Final = "kind, market, signer, era, number, digest, encoded"
+
+
+class Append(NamedTuple):
+    """Keep records of anyone."""
+
+    records: Sequence[Record]
+
+
+class AppendOwn(NamedTuple):
+    """Keep records that our own keys signed, and how far these have signed."""
+
+    records: Sequence[Record]
+
+
+class RecordEpoch(NamedTuple):
+    """Keep an applied epoch."""
+
+    market: MarketId
+    record: EpochRecord
+
+
+class SetMeta(NamedTuple):
+    """Keep a small value under a name."""
+
+    name: str
+    value: bytes
+
+
+Write = Append | AppendOwn | RecordEpoch | SetMeta
+
+
+class SqliteFile:
+    """An open store, locked against every other process. Not for two threads at a time.
+
+    Raises ``ConfigError`` for the store of another network or of a newer version, ``StoreError``
+    if the file cannot be used: no permission, no space, in use, damaged.
+    """
+
+    def __init__(self, path: Path, network_id: NetworkId) -> None:
+        self.path = path
+        self._failure: str | None = None
+        try:
+            # Created here, so that it is never readable by others; SQLite gives its side files
+            # the same mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"cannot open the store {path}: {error.strerror}") from None
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+        )
+        try:
+            with self._translated():
+                self._open(network_id)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, network_id: NetworkId) -> None:
+        query = self._db.execute
+        query("PRAGMA locking_mode = EXCLUSIVE")
+        query("PRAGMA trusted_schema = OFF")
+        version = query("PRAGMA user_version").fetchone()[0]
+        application = query("PRAGMA application_id").fetchone()[0]
+        is_new = query("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+        if not is_new and application != _APPLICATION_ID:
+            raise ConfigError(f"{self.path} is a database of another program")
+        if version > SCHEMA_VERSION:
+            raise ConfigError(
+                f"the store {self.path} was written by a newer version of orrange "
+                f"(schema {version}, this one knows {SCHEMA_VERSION}): update orrange"
+            )
+        query("PRAGMA journal_mode = WAL")
+        query("PRAGMA synchronous = FULL")
+        with self._transaction():
+            if is_new:
+                self._create(network_id)
+        verdict = query("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(self.damage(verdict))
+        kept = self.meta(_NETWORK)
+        if kept != network_id:
+            raise ConfigError(
+                f"the store {self.path} belongs to network 0x{(kept or b'').hex()}, "
+                f"not to 0x{network_id.hex()}: choose another data directory"
+            )
+
+    def _create(self, network_id: NetworkId) -> None:
+        for statement in _SCHEMA.split(";\n"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._set_meta(_NETWORK, network_id)
+
+    def close(self) -> None:
+        """Fold the WAL into the file and let go of it."""
+        with self._translated():
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- writing ---
+
+    def append(self, records: Sequence[Record]) -> None:
+        """``Store.append``: durable on return."""
+        self._commit_one(Append(records))
+
+    def append_own(self, records: Sequence[Record]) -> None:
+        """``Store.append_own``: durable on return, or ``CallerError``."""
+        self._commit_one(AppendOwn(records))
+
+    def record_epoch(self, market: MarketId, record: EpochRecord) -> None:
+        """``Store.record_epoch``: durable on return, or ``CallerError``."""
+        self._commit_one(RecordEpoch(market, record))
+
+    def set_meta(self, name: str, value: bytes) -> None:
+        """``Store.set_meta``."""
+        self._commit_one(SetMeta(name, value))
+
+    def _commit_one(self, write: Write) -> None:
+        (refusal,) = self.commit([write])
+        if refusal is not None:
+            raise refusal
+
+    def commit(self, writes: Iterable[Write]) -> list[CallerError | None]:
+        """All writes in one transaction, durable on return: for each None, or why it was refused.
+
+        A refused write leaves no trace and does not disturb the others. ``StoreError``: none of
+        them happened.
+        """
+        answers: list[CallerError | None] = []
+        with self._translated(), self._transaction():
+            for write in writes:
+                try:
+                    self._write(write)
+                    answers.append(None)
+                except CallerError as refusal:
+                    answers.append(refusal)
+        return answers
+
+    def _write(self, write: Write) -> None:
+        """Refuses before it changes anything."""
+        match write:
+            case Append(records):
+                _check(records)
+                self._keep(records)
+            case AppendOwn(records):
+                _check(records)
+                reached = advance(records, self._own_position)
+                self._keep(records)
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO own VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*owner, *position) for owner, position in reached.items()],
+                )
+            case RecordEpoch(market, record):
+                if check_epoch(self._epoch(market, record.epoch), record):
+                    self._db.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", (market, *record))
+            case SetMeta(name, value):
+                self._set_meta(name, value)
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        self._db.executemany(
+            f"INSERT INTO records ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+            " ON CONFLICT (digest) DO NOTHING",
+            records,
+        )
+
+    def _set_meta(self, name: str, value: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    # --- reading ---
+
+    def own_position(
+        self, kind: RecordKind, market: MarketId, signer: Address
+    ) -> OwnPosition | None:
+        """The last position ``append_own`` kept for a key in a role."""
+        with self._translated():
+            return self._own_position((kind, market, signer))
+
+    def _own_position(self, owner: Owner) -> OwnPosition | None:
+        row = self._db.execute(
+            "SELECT era, number, digest FROM own WHERE kind = ? AND market = ? AND signer = ?",
+            owner,
+        ).fetchone()
+        return None if row is None else OwnPosition(Era(row[0]), row[1], Digest(row[2]))
+
+    def _epoch(self, market: MarketId, epoch: Epoch) -> EpochRecord | None:
+        kept = self._epochs("epoch = ? LIMIT 1", (market, epoch))
+        return kept[0] if kept else None
+
+    def epochs(self, market: MarketId, first: Epoch, limit: int) -> list[EpochRecord]:
+        """``Store.epochs``."""
+        with self._translated():
+            return self._epochs("epoch >= ? ORDER BY epoch LIMIT ?", (market, first, limit))
+
+    def latest_epoch(self, market: MarketId) -> EpochRecord | None:
+        """``Store.latest_epoch``."""
+        with self._translated():
+            kept = self._epochs("true ORDER BY epoch DESC LIMIT 1", (market,))
+        return kept[0] if kept else None
+
+    def _epochs(self, which: str, values: tuple[bytes | int, ...]) -> list[EpochRecord]:
+        rows = self._db.execute(
+            f"SELECT epoch, root, leader, time_ms FROM epochs WHERE market = ? AND {which}",  # noqa: S608
+            values,
+        )
+        return [
+            EpochRecord(Epoch(epoch), root, Digest(leader), TimeMs(time_ms))
+            for epoch, root, leader, time_ms in rows
+        ]
+
+    def last_position(self) -> int:
+        """Where the records end; positions of one file only grow."""
+        with self._translated():
+            row = self._db.execute("SELECT coalesce(max(position), 0) FROM records").fetchone()
+        last: int = row[0]
+        return last
+
+    def load_page(self, market: MarketId, after: int, last: int) -> tuple[list[Record], int]:
+        """Records of a market past position ``after`` and up to ``last``, and where they end."""
+        end = after
+        with self._translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS}, position FROM records"  # noqa: S608
+                " WHERE position > ? AND position <= ? AND market = ? ORDER BY position",
+                (after, last, market),
+            )
+
+            def read() -> Iterator[Record]:
+                nonlocal end
+                for *columns, position in rows:
+                    end = position
+                    yield _record(columns)
+
+            records = page(read())
+        return records, end
+
+    def find(self, market: MarketId, digests: Sequence[Digest]) -> list[Record]:
+        """``Store.find``."""
+        query = f"SELECT {_COLUMNS} FROM records WHERE digest = ? AND market = ?"  # noqa: S608
+        with self._translated():
+            rows = (self._db.execute(query, (digest, market)).fetchone() for digest in digests)
+            return page(_record(row) for row in rows if row is not None)
+
+    def log(self, market: MarketId, author: Address, first_seq: Seq, limit: int) -> list[Record]:
+        """``Store.log``."""
+        where = "kind = 0 AND market = ? AND signer = ? AND number >= ?"
+        return self._ascending(where, (market, author, first_seq), limit)
+
+    def rounds(self, market: MarketId, era: Era, first_round: Round, limit: int) -> list[Record]:
+        """``Store.rounds``."""
+        where = "kind = 1 AND market = ? AND era = ? AND number >= ?"
+        return self._ascending(where, (market, era, first_round), limit)
+
+    def _ascending(self, where: str, values: tuple[bytes | int, ...], limit: int) -> list[Record]:
+        with self._translated():
+            rows = self._db.execute(
+                f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY number, position",  # noqa: S608
+                values,
+            )
+            return page(map(_record, rows), limit)
+
+    def meta(self, name: str) -> bytes | None:
+        """``Store.meta``."""
+        with self._translated():
+            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    # --- transactions and errors ---
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # SQLite may have rolled back by itself, a full disk is such a case.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if self._failure is not None:
+            raise StoreError(self._failure)
+        try:
+            yield
+        except sqlite3.Error as error:
+            reason = self._explain(error)
+            # After a failed flush the kernel may report the next one as done although the pages
+            # are lost: what is durable is known only after opening the file anew.
+            if _primary(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT):
+                self._failure = reason
+            raise StoreError(reason) from error
+
+    def _explain(self, error: sqlite3.Error) -> str:
+        match _primary(error):
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return f"the store {self.path} is in use by another process: stop that one first"
+            case sqlite3.SQLITE_FULL:
+                return f"no space left for the store {self.path}: free some, nothing was lost"
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+                return f"cannot write the store {self.path}: check owner and permissions ({error})"
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return self.damage(str(error))
+            case _:
+                return f"the store {self.path} failed: {error}"
+
+    def damage(self, detail: str) -> str:
+        """What to tell the user when the file holds what was never written."""
+        return (
+            f"the store {self.path} is damaged ({detail}): restore a backup, or move it away; "
+            "a witness without its store signs nothing before the next era"
+        )
+
+
+def _primary(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
+
+
+def _check(records: Sequence[Record]) -> None:
+    for record in records:
+        sizes = len(record.market), len(record.signer), len(record.digest)
+        if sizes != (32, 20, 32) or not 0 <= record.number <= MAX_UINT63 >= record.era >= 0:
+            raise CallerError(f"not a record that can be kept: {record[:6]}")
+
+
+def _record(row: Sequence[Any]) -> Record:
+    kind, market, signer, era, number, digest, encoded = row
+    return Record(
+        RecordKind(kind),
+        MarketId(market),
+        Address(signer),
+        Era(era),
+        number,
+        Digest(digest),
+        encoded,
+    )
