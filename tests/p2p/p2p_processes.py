@@ -16,7 +16,9 @@ START_TIMEOUT_S = 30
 
 
 @asynccontextmanager
-async def process(script: str, *arguments: str) -> AsyncIterator[tuple[trio.Process, str]]:
+async def process(
+    script: str, *arguments: str, stderr: int = subprocess.DEVNULL
+) -> AsyncIterator[tuple[trio.Process, str]]:
     """A running script of this folder and the first line it printed; killed on leaving."""
     async with trio.open_nursery() as nursery:
         running: trio.Process = await nursery.start(
@@ -25,7 +27,7 @@ async def process(script: str, *arguments: str) -> AsyncIterator[tuple[trio.Proc
                 [sys.executable, str(HERE / script), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=stderr,
                 check=False,
             )
         )
