@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 
 import trio
 from attrs import frozen
@@ -11,12 +11,15 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from orrange_p2p.core.errors import ConfigError, OversizedError, PeerError
 from orrange_p2p.core.ids import PeerId
-from orrange_p2p.p2p.hardening.pubsub import HardPubsub, verify_message
+from orrange_p2p.p2p.hardening.pubsub import verify_message
 from orrange_p2p.p2p.hardening.router import HardGossipSub
+from orrange_p2p.p2p.host import RunningHost
 from orrange_p2p.p2p.limits import Counters, Limits
 from orrange_p2p.ports import GossipHandler, Verdict
 
 __all__ = ["Gossip"]
+
+MAX_BLAMED = 4096
 
 
 @frozen
@@ -35,9 +38,11 @@ class Gossip:
     dropped and counted.
     """
 
-    def __init__(self, pubsub: HardPubsub, limits: Limits, counters: Counters) -> None:
+    def __init__(self, running: RunningHost, limits: Limits, counters: Counters) -> None:
+        pubsub = running.pubsub
         router = pubsub.router
         assert isinstance(router, HardGossipSub)
+        self._swarm = running.swarm
         self._pubsub = pubsub
         self._router = router
         self._limits = limits
@@ -46,6 +51,7 @@ class Gossip:
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._queued_by_peer: Counter[ID] = Counter()
+        self._blamed: OrderedDict[ID, tuple[int, float]] = OrderedDict()
         self._room = trio.Event()
         self._work = trio.Semaphore(0)
         pubsub.taker = self
@@ -129,6 +135,7 @@ class Gossip:
             return
         if not verify_message(message):
             self._counters["gossip_bad_signature"] += 1
+            await self._blame(waiting.forwarder)
             return
         # Between the check above and this mark nothing waits: one handler call per id.
         self._pubsub.seen_messages.add(waiting.message_id)
@@ -139,3 +146,18 @@ class Gossip:
         self._counters[f"gossip_{verdict.value}"] += 1
         if verdict is Verdict.ACCEPT:
             self._router.forward(waiting.message_id, message, waiting.forwarder)
+        elif verdict is Verdict.REJECT:
+            await self._blame(waiting.forwarder)
+
+    async def _blame(self, peer: ID) -> None:
+        """Whoever hands on what is objectively invalid pays: in the end with its connection."""
+        now = trio.current_time()
+        count, since = self._blamed.get(peer, (0, now))
+        if now - since > self._limits.ban_s:
+            count, since = 0, now
+        self._blamed[peer] = (count + 1, since)
+        self._blamed.move_to_end(peer)
+        if len(self._blamed) > MAX_BLAMED:
+            self._blamed.popitem(last=False)
+        if count + 1 == self._limits.rejects:
+            await self._swarm.ban(peer)

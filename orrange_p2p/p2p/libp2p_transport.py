@@ -71,7 +71,7 @@ class Libp2pTransport:
         self._running = running
         self._limits = limits
         self._counters = counters
-        self._gossip = Gossip(running.pubsub, limits, counters)
+        self._gossip = Gossip(running, limits, counters)
         self._streams = Streams(running, limits, counters, nursery)
         self._dialling: dict[ID, trio.Lock] = {}
         self._dialled: dict[ID, str] = {}

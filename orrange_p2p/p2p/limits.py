@@ -45,6 +45,11 @@ class Limits:
     peer_topics: int = 64
     """Topics of one peer that are remembered."""
 
+    rejects: int = 200
+    """Rejected messages of one peer, bad signatures included, within ``ban_s``; then it is
+    disconnected and refused for as long. An honest peer forwards none."""
+    ban_s: float = 60.0
+
     # Streams.
     request_bytes: int = MIB
     reply_bytes: int = 4 * MIB

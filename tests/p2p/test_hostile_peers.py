@@ -201,6 +201,19 @@ async def test_iwant_is_no_amplifier() -> None:
         await check_alive(transport, heard)
 
 
+async def test_a_flood_of_forgeries_ends_in_a_ban() -> None:
+    async with victim(Limits(rejects=50, ban_s=30)) as (transport, heard):
+        async with attacker(transport.addresses[0]) as (running, target):
+            flood = [message(b"\x00\x24\x08\x01\x12\x20" + b"k" * 32, i) for i in range(3000)]
+            await say(running, target, rpc_pb2.RPC(publish=flood))
+            await until(lambda: not transport.peers())
+        assert transport.counters()["peers_banned"] == 1
+        async with attacker(transport.addresses[0]) as (running, _):
+            await until(lambda: transport.counters().get("connections_refused"))
+            await until(lambda: not running.swarm.connections)
+        await check_alive(transport, heard)
+
+
 # On the muxer.
 
 

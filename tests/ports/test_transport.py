@@ -8,7 +8,7 @@
 6  REJECT and PeerError stop          15 after the end every call is refused
 7  IGNORE stops, without blame        16 a fault of our own handler ends the transport
 8  a burst of 1,000 arrives           17 one handler per topic
-9  a message over the limit is told
+9  a message over the limit is told  18 both may dial at once
 """
 
 from __future__ import annotations
@@ -329,6 +329,22 @@ async def test_17_one_handler_per_topic(opened: Open) -> None:
         await a.subscribe(TOPIC, Ears())
         with pytest.raises(ConfigError):
             await a.subscribe(TOPIC, Ears())
+
+
+async def test_18_both_dial_at_once(opened: Open) -> None:
+    ears = [Ears(), Ears()]
+    async with opened(2) as (a, b):
+        await a.subscribe(TOPIC, ears[0])
+        await b.subscribe(TOPIC, ears[1])
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(a.dial, b.addresses[0])
+                nursery.start_soon(b.dial, a.addresses[0])
+        await until(lambda: all(TOPIC in i.topics for t in (a, b) for i in t.peers().values()))
+        for i in range(50):
+            await a.publish(TOPIC, b"a%d" % i)
+            await b.publish(TOPIC, b"b%d" % i)
+        await until(lambda: len(ears[0].heard) == len(ears[1].heard) == 50)
 
 
 async def test_many_requests_at_once(opened: Open) -> None:

@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from typing import Any
 
 import trio
-from libp2p.abc import INetStream, IRawConnection
+from libp2p.abc import IMuxedConn, INetStream, IRawConnection
 from libp2p.custom_types import THandler, TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.ping import ID as PING_ID
@@ -20,6 +20,8 @@ from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection import swarm_connection
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.transport.tcp.tcp import TCP, TCPListener
@@ -33,6 +35,7 @@ __all__ = ["HardHost", "HardSwarm", "HardTCP", "quiet_logging"]
 
 
 READ_AHEAD_BYTES = 64 * 1024
+MAX_BANNED = 4096
 
 
 def quiet_logging() -> None:
@@ -172,7 +175,7 @@ class HardSwarm(Swarm):
     Stock (swarm.py:2060): the task of an inbound connection, and its slot, stay until the swarm
     ends; after 250 connections no inbound is accepted ever again.
 
-    Also limits the connections of one address, handshakes included.
+    Also limits the connections of one address, handshakes included, and knows banned peers.
     """
 
     limits: Limits
@@ -184,6 +187,22 @@ class HardSwarm(Swarm):
         self.counters = counters
         self.auto_connector = _NoAutoConnector(self)
         self._by_address: Counter[str] = Counter()
+        self._banned: OrderedDict[ID, float] = OrderedDict()
+
+    async def ban(self, peer_id: ID) -> None:
+        """End all connections to ``peer_id`` and refuse new ones for ``ban_s``."""
+        self.counters["peers_banned"] += 1
+        self._banned[peer_id] = trio.current_time() + self.limits.ban_s
+        if len(self._banned) > MAX_BANNED:
+            self._banned.popitem(last=False)
+        await self.close_peer(peer_id)
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        if self._banned.get(muxed_conn.peer_id, 0) > trio.current_time():
+            self.counters["connections_refused"] += 1
+            await muxed_conn.close()
+            raise SwarmException(f"{muxed_conn.peer_id} is banned for now")
+        return await super().add_conn(muxed_conn, direction)
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
         remote = read_write_closer.get_remote_address()

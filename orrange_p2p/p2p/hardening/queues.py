@@ -85,11 +85,11 @@ class OutboundQueue(RpcQueue):
             size += len(frame)
         self._bytes -= size
         self._drained.set()
+        self._drained = trio.Event()
         return b"".join(taken)
 
     async def wait_drained(self) -> None:
         """Until something was taken out."""
-        self._drained = trio.Event()
         await self._drained.wait()
 
     def close(self) -> None:
