@@ -77,6 +77,8 @@ class MarketNode:
         self.commits: deque[OwnCommit] = deque(maxlen=REMEMBERED_EPOCHS)
         self.totals: Counter[str] = Counter()
         self.on_matches: list[Callable[[Sequence[Match]], None]] = []
+        self.heard: dict[Address, tuple[int, int]] = {}
+        """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
         self._after_apply = after_apply
 
@@ -111,6 +113,9 @@ class MarketNode:
     async def _take_batch(self, batch: Sequence[tuple[PeerId, Fact]]) -> None:
         await self.store.append([record_of(fact) for _, fact in batch])
         for peer, fact in batch:
+            if isinstance(fact, Tick) and fact.witness in self.replica.table:
+                latest = self.heard.get(fact.witness, (0, -1))
+                self.heard[fact.witness] = max(latest, (fact.era, fact.round))
             await self._react(peer, self._apply(fact))
 
     def _apply(self, fact: Fact) -> Effects:

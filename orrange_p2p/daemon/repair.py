@@ -16,7 +16,7 @@ import trio
 from orrange_p2p.core import sync
 from orrange_p2p.core.errors import ForeignError, PeerError, WorldError
 from orrange_p2p.core.frames import FLUSH_BYTES, Frame
-from orrange_p2p.core.ids import Digest, PeerId, Round
+from orrange_p2p.core.ids import Digest, Era, PeerId, Round
 from orrange_p2p.core.sync import (
     EntriesWanted,
     RecordsWanted,
@@ -37,6 +37,8 @@ MAX_ASKED: Final = 256
 """Digests in one request: a page of frames holds about as many."""
 STALL_MS: Final = 2000
 """Without a new round for this long, ask a peer where it is."""
+LAG_ROUNDS: Final = 3
+"""Others may be this many rounds further without our asking: their ticks are on their way."""
 PAGE_ROUNDS: Final = 64
 MAX_RANGES_SERVED: Final = 16
 PAGE_BYTES: Final = 8 * FLUSH_BYTES
@@ -50,7 +52,7 @@ class Repair:
         self._first_missed: dict[Digest, tuple[int, int]] = {}
         """When we first missed a record, and how often we asked."""
         self._turn = 0
-        self._last_round = (-1, -1)
+        self._last_position = (Era(0), -1)
         self._moved_ms = 0
 
     # --- client ---
@@ -87,39 +89,46 @@ class Repair:
         await self._pull(peer, RecordsWanted(node.market_id, tuple(due)))
 
     async def _catch_up(self) -> None:
-        """Pull rounds in pages when the clock stands still here and has moved elsewhere."""
+        """Pull rounds in pages when others are further, or the clock has stood still for long."""
         node = self._node
-        clock = node.replica.clock
         now_ms = node.clock.monotonic_ms()
-        here = (int(node.replica.era), clock.highest_quorum_round)
-        if here != self._last_round:
-            self._last_round, self._moved_ms = here, now_ms
+        here = self._position()
+        if here != self._last_position:
+            self._last_position, self._moved_ms = here, now_ms
+        is_stalled = now_ms - self._moved_ms >= STALL_MS
+        if not is_stalled and not self._is_behind():
             return
-        if now_ms - self._moved_ms < STALL_MS:
-            return
-        self._moved_ms = now_ms
         peer = self._next_peer()
         if peer is None:
             return
-        await self._pull(peer, StatusWanted(node.market_id))
-        first = max(0, clock.highest_quorum_round - 2)
-        while await self._pull(
-            peer,
-            RoundsWanted(
-                node.market_id, node.replica.era, Round(first), Round(first + PAGE_ROUNDS - 1)
-            ),
-        ):
-            await self._settle()
-            reached = max(0, node.replica.clock.highest_quorum_round - 2)
-            if reached <= first:
+        if is_stalled:
+            self._moved_ms = now_ms
+            await self._pull(peer, StatusWanted(node.market_id))
+        while True:
+            era, round = self._position()
+            first = max(0, round - 1)
+            wanted = RoundsWanted(node.market_id, era, Round(first), Round(first + PAGE_ROUNDS - 1))
+            if not await self._pull(peer, wanted) or not await self._has_moved(era, round):
                 return
-            first = reached
+            if not self._is_behind():
+                return
 
-    async def _settle(self) -> None:
-        """Wait until what was pulled has gone through the intake, within bounds."""
+    def _position(self) -> tuple[Era, int]:
+        return self._node.replica.era, self._node.replica.clock.highest_quorum_round
+
+    def _is_behind(self) -> bool:
+        """Whether witnesses of more than a third, so an honest one, are some rounds further."""
+        era, round = self._position()
+        table = self._node.replica.table
+        further = {w for w, heard in self._node.heard.items() if heard > (era, round + LAG_ROUNDS)}
+        return table.more_than_third(table.weight_of_set(further))
+
+    async def _has_moved(self, era: Era, round: int) -> bool:
+        """Wait until what was pulled has moved the clock; False if it does not in time."""
         with trio.move_on_after(REQUEST_TIMEOUT_S):
-            while self._node.intake.queued:
+            while self._position() == (era, round):
                 await self._node.changed.wait()
+        return self._position() != (era, round)
 
     async def _pull(self, peer: PeerId, request: Request) -> int:
         """Ask one peer for one page; how many records were new. A failure costs only this turn."""

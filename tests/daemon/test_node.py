@@ -1,0 +1,175 @@
+"""Nodes in one process over the memory adapters: the daemon's own logic, with real time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.ids import Address, Lots, Price, TimeMs, Weight
+from orrange_p2p.core.operations import Place
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.daemon.market import corrupt
+from orrange_p2p.daemon.node import Node, running
+from orrange_p2p.daemon.system import SystemClock
+from orrange_p2p.p2p.memory import MemoryNetwork
+from orrange_p2p.signers.memory import MemorySigner
+from orrange_p2p.store.memory import MemoryStore
+
+MARKET = Market(
+    "eip155:31337/slip44:60",
+    "eip155:31337/erc20:0x" + "11" * 20,
+    tick_size=1,
+    lot_size=1,
+    settlement="atomic",
+    timing="evm",
+    rate_numerator=1,
+    rate_denominator=1,
+    volatility_ppm=1,
+)
+CHAIN_LENGTH = 1 << 15
+
+
+class Party:
+    """What one participant keeps: keys and a store that outlive its node."""
+
+    def __init__(self, number: int) -> None:
+        self.witness = MemorySigner(bytes([1 + number]) * 32)
+        self.trader = MemorySigner(bytes([101 + number]) * 32)
+        self.chain = RevealChain(bytes([number]) * 32, CHAIN_LENGTH)
+        self.store = MemoryStore()
+
+
+def genesis_of(parties: list[Party], **parameters: int) -> Genesis:
+    witnesses = [Witness(p.witness.address, Weight(1), (p.chain.anchor,)) for p in parties]
+    return Genesis(
+        "test",
+        "eip155:31337",
+        Address(bytes(20)),
+        TimeMs(time.time_ns() // 1_000_000),
+        False,
+        Parameters(**({"min_round_ms": 30, "leader_timeout_ms": 150} | parameters)),
+        tuple(sorted(witnesses, key=lambda witness: witness.address)),
+        tuple(
+            sorted(
+                (Author(p.trader.address, 0) for p in parties), key=lambda author: author.address
+            )
+        ),
+        (MARKET,),
+    )
+
+
+@asynccontextmanager
+async def cluster(
+    parties: list[Party], genesis: Genesis, network: MemoryNetwork, sabotaged: int = -1
+) -> AsyncIterator[list[Node]]:
+    async with AsyncExitStack() as stack:
+        nodes: list[Node] = []
+        names: list[str] = []
+        for number, party in enumerate(parties):
+            transport = await stack.enter_async_context(network.open_transport(f"n{number}"))
+            node = Node(
+                genesis,
+                party.store,
+                transport,
+                SystemClock(),
+                bootstrap=names,
+                witness=(party.witness, {MARKET.id: party.chain}),
+                traders=[party.trader],
+                after_apply=corrupt if number == sabotaged else None,
+            )
+            nodes.append(await stack.enter_async_context(running(node)))
+            names.append(transport.addresses[0])
+        yield nodes
+
+
+async def until(condition: Callable[[], bool], nodes: list[Node]) -> None:
+    """Wait for a condition on the nodes' state; fails after 20 s."""
+    with trio.fail_after(20):
+        while not condition():
+            await next(iter(nodes[0].markets.values())).changed.wait()
+
+
+def market_of(node: Node):  # noqa: ANN201
+    return next(iter(node.markets.values()))
+
+
+def author_of(node: Node):  # noqa: ANN201
+    return next(iter(node.logs_of(market_of(node)).values()))
+
+
+async def trade(nodes: list[Node], price: int = 100) -> None:
+    await author_of(nodes[0]).submit([Place(0, Price(price), Lots(10))])
+    await author_of(nodes[1]).submit([Place(1, Price(price), Lots(4))])
+
+
+def common_roots(nodes: list[Node]) -> set[bytes]:
+    """The roots of the latest epoch that all nodes have applied."""
+    stamps = [{s.epoch: s.root for s in market_of(node).epochs} for node in nodes]
+    epoch = max(set.intersection(*(set(stamp) for stamp in stamps)))
+    return {stamp[epoch] for stamp in stamps}
+
+
+async def test_two_orders_on_two_nodes_become_one_trade() -> None:
+    parties = [Party(n) for n in range(4)]
+    async with cluster(parties, genesis_of(parties), MemoryNetwork()) as nodes:
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 1 for n in nodes), nodes)
+        assert len(common_roots(nodes)) == 1
+        assert market_of(nodes[0]).replica.fold.book.best(0) == 100
+
+
+async def test_losses_are_repaired_by_sync() -> None:
+    parties = [Party(n) for n in range(4)]
+    network = MemoryNetwork(seed=1, loss=0.3)
+    async with cluster(parties, genesis_of(parties), network) as nodes:
+        for price in range(90, 110):
+            await trade(nodes, price)
+        await until(lambda: all(market_of(n).totals["trades"] >= 10 for n in nodes), nodes)
+        assert len(common_roots(nodes)) == 1
+        assert sum(node.counters["sync_records"] for node in nodes) > 0
+
+
+async def test_a_restart_from_the_stores_goes_on_where_it_was() -> None:
+    parties = [Party(n) for n in range(4)]
+    genesis = genesis_of(parties)
+    async with cluster(parties, genesis, MemoryNetwork()) as nodes:
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 1 for n in nodes), nodes)
+        epoch = market_of(nodes[0]).replica.epoch
+    async with cluster(parties, genesis, MemoryNetwork()) as nodes:
+        assert market_of(nodes[0]).totals["trades"] == 1
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 2 for n in nodes), nodes)
+        assert market_of(nodes[0]).replica.epoch > epoch
+        assert len(common_roots(nodes)) == 1
+
+
+async def test_a_node_that_was_away_catches_up() -> None:
+    parties = [Party(n) for n in range(4)]
+    genesis = genesis_of(parties)
+    network = MemoryNetwork()
+    async with cluster(parties, genesis, network) as nodes:
+        network.partition([nodes[3].transport], [n.transport for n in nodes[:3]])
+        await trade(nodes)
+        await until(lambda: market_of(nodes[0]).replica.clock.highest_quorum_round > 90, nodes)
+        assert market_of(nodes[3]).totals["trades"] == 0
+        network.heal()
+        await until(lambda: market_of(nodes[3]).totals["trades"] == 1, nodes)
+        await until(
+            lambda: market_of(nodes[3]).replica.epoch >= market_of(nodes[0]).replica.epoch - 3, nodes
+        )
+        assert len(common_roots(nodes)) == 1
+
+
+async def test_a_corrupted_fold_shows_in_the_roots() -> None:
+    parties = [Party(n) for n in range(4)]
+    async with cluster(parties, genesis_of(parties), MemoryNetwork(), sabotaged=2) as nodes:
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["orders"] == 2 for n in nodes), nodes)
+        epoch = market_of(nodes[0]).replica.epoch
+        await until(lambda: all(market_of(n).replica.epoch > epoch + 2 for n in nodes), nodes)
+        assert len(common_roots(nodes)) == 2
