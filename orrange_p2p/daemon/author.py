@@ -13,7 +13,14 @@ from orrange_p2p.core.entries import MAX_ENTRY_BYTES, MAX_ENTRY_OPERATIONS
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, OrderId, Seq
 from orrange_p2p.core.matches import Match, trade_terms
-from orrange_p2p.core.operations import Accept, Operation, parse, to_items
+from orrange_p2p.core.operations import (
+    Accept,
+    Evidence,
+    EvidenceKind,
+    Operation,
+    parse,
+    to_items,
+)
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.ports import Record, RecordKind, Signer
@@ -92,6 +99,12 @@ class AuthorLog:
             terms = trade_terms(node.market, node.market_id, match)
             signature = self._signer.sign(Digest(terms.digest(node.genesis.separator)))
             self._enqueue([Accept(match.id, signature, b"")], is_awaited=False)
+
+    def report(self, proofs: Sequence[Evidence]) -> None:
+        """Queue evidence of forks for the log, so that every node freezes their authors."""
+        for proof in proofs:
+            if proof.kind == EvidenceKind.FORK:
+                self._enqueue([proof], is_awaited=False)
 
     async def run(self) -> None:
         """Write entries until cancelled."""

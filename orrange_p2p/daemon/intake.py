@@ -7,7 +7,7 @@ remembered as seen before it is verified, and nothing reaches the replica before
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 import trio
@@ -81,42 +81,57 @@ class Intake:
         return Verdict.ACCEPT if fresh else Verdict.IGNORE
 
     async def admit(self, peer: PeerId, frame: Frame) -> int:
-        """Verify the records of a frame and queue those that are new; their number.
+        """Verify a gossiped frame's records and queue those not seen before; their number.
 
         Raises ``PeerError`` if one of them is objectively invalid; then none is taken.
         """
-        facts: list[Fact] = []
-        names: list[bytes] = []
+        fresh = []
+        for encoded, decode in self._records(frame):
+            if sha256(encoded) not in self._verified:
+                fresh.append(decode(encoded, self._separator, self._market))
+        self._counters["records_duplicate"] += len(frame.entries) + len(frame.ticks) - len(fresh)
+        await self._verify(fresh)
+        return await self._queue(peer, fresh)
+
+    async def admit_pulled(
+        self, peer: PeerId, frame: Frame, is_held: Callable[[Fact], bool]
+    ) -> int:
+        """The same for a page we asked for: all that we do not hold is queued, seen before or not.
+
+        A record that came too early was verified and then passed over; now it is wanted.
+        """
+        facts = [
+            decode(encoded, self._separator, self._market)
+            for encoded, decode in self._records(frame)
+        ]
+        lacking = [fact for fact in facts if not is_held(fact)]
+        await self._verify([f for f in lacking if sha256(f.encoded) not in self._verified])
+        return await self._queue(peer, lacking)
+
+    def _records(self, frame: Frame) -> Iterator[tuple[bytes, Callable[..., Fact]]]:
         for encoded in frame.entries:
-            name = sha256(encoded)
-            if name not in self._verified:
-                facts.append(decode_entry(encoded, self._separator, self._market))
-                names.append(name)
+            yield encoded, decode_entry
         for encoded in frame.ticks:
-            name = sha256(encoded)
-            if name not in self._verified:
-                facts.append(decode_tick(encoded, self._separator, self._market))
-                names.append(name)
-        self._counters["records_duplicate"] += len(frame.entries) + len(frame.ticks) - len(facts)
-        if not facts:
-            return 0
-        await self._verify(facts)
-        for name in names:
-            self._verified.add(name)
-        self._counters["records_in"] += len(facts)
-        await self._send.send([(peer, fact) for fact in facts])
+            yield encoded, decode_tick
+
+    async def _queue(self, peer: PeerId, facts: Sequence[Fact]) -> int:
+        if facts:
+            self._counters["records_in"] += len(facts)
+            await self._send.send([(peer, fact) for fact in facts])
         return len(facts)
 
     async def _verify(self, facts: Sequence[Fact]) -> None:
         if len(facts) < THREAD_FROM:
             for fact in facts:
                 fact.verify()
-            return
-        claims = [(_signer(fact), fact.digest, fact.signature) for fact in facts]
-        verdicts = await trio.to_thread.run_sync(verify_batch, claims, limiter=self._threads)
-        for fact, is_good in zip(facts, verdicts, strict=True):
-            if not is_good:
-                fact.verify()
+        else:
+            claims = [(_signer(fact), fact.digest, fact.signature) for fact in facts]
+            verdicts = await trio.to_thread.run_sync(verify_batch, claims, limiter=self._threads)
+            for fact, is_good in zip(facts, verdicts, strict=True):
+                if not is_good:
+                    fact.verify()
+        for fact in facts:
+            self._verified.add(sha256(fact.encoded))
 
     async def run(self) -> None:
         """Hand batches on until cancelled, as many at once as wait: they share one disk flush."""

@@ -12,8 +12,9 @@ from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import PROTOCOL_VERSION, Genesis
-from orrange_p2p.core.ids import Address, Epoch, MarketId, PeerId, Seq, TimeMs
+from orrange_p2p.core.ids import Address, Epoch, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
+from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.intake import Fact, Intake
@@ -77,6 +78,7 @@ class MarketNode:
         self.commits: deque[OwnCommit] = deque(maxlen=REMEMBERED_EPOCHS)
         self.totals: Counter[str] = Counter()
         self.on_matches: list[Callable[[Sequence[Match]], None]] = []
+        self.on_evidence: list[Callable[[Sequence[Evidence]], None]] = []
         self.heard: dict[Address, tuple[int, int]] = {}
         """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
@@ -89,7 +91,35 @@ class MarketNode:
             for record in page:
                 self._stamp(self._apply(self.decode(record)).epochs)
             loaded += len(page)
+        while await self.refill():
+            pass
         return loaded
+
+    async def refill(self) -> int:
+        """Take from our own store what the replica lacks now: records that came too early for it.
+
+        How many it took. Records are durable before the replica judges them, so what it passed
+        over as too far ahead is there when it gets that far, also after a restart.
+        """
+        replica = self.replica
+        digests = [*replica.wanted_ticks(), *(entry.digest for entry in replica.blocking())]
+        records = list(await self.store.find(self.market_id, digests))
+        first = Round(max(0, replica.clock.highest_quorum_round))
+        records += await self.store.rounds(self.market_id, replica.era, first)
+        taken = 0
+        for record in records:
+            fact = self.decode(record)
+            if not self.is_held(fact):
+                effects = self._apply(fact)
+                self._stamp(effects.epochs)
+                taken += effects.taken is Taken.HELD
+        return taken
+
+    def is_held(self, fact: Fact) -> bool:
+        """Whether the replica has taken this fact, or is past it."""
+        if isinstance(fact, Tick):
+            return self.replica.is_known_tick(fact.digest)
+        return self.replica.is_known_entry(fact.author, fact.seq, fact.digest)
 
     def decode(self, record: Record) -> Fact:
         """A fact from the store. Its signature was verified before it got there."""
@@ -141,6 +171,8 @@ class MarketNode:
                     notify(epoch.outcome.matches)
         if effects.evidence:
             self.counters["evidence"] += len(effects.evidence)
+            for report in self.on_evidence:
+                report(effects.evidence)
         if effects.taken is not Taken.DUPLICATE:
             self.changed.set()
             self.changed = trio.Event()

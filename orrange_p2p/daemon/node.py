@@ -103,6 +103,8 @@ class Node:
             for market, repair in zip(self.markets.values(), self._repairs, strict=True):
                 for author in self._logs[market.market_id].values():
                     market.on_matches.append(author.accept)
+                    if not market.on_evidence:
+                        market.on_evidence.append(author.report)  # one report is enough
                     nursery.start_soon(author.run)
                 nursery.start_soon(market.run)
                 nursery.start_soon(repair.run)

@@ -138,7 +138,8 @@ class Repair:
             payload = await node.transport.request(
                 peer, sync.PROTOCOL, sync.encode_request(request), timeout_s=REQUEST_TIMEOUT_S
             )
-            fresh = await node.intake.admit(peer, sync.decode_reply(payload).frame)
+            page = sync.decode_reply(payload).frame
+            fresh = await node.intake.admit_pulled(peer, page, node.is_held)
         except WorldError:
             node.counters["sync_failed"] += 1
             return 0
