@@ -348,6 +348,13 @@ def test_a_late_joiner_with_the_window_goes_on_like_everyone() -> None:
     assert joiner.adoptable(Round(149)) == veteran.adoptable(Round(149)) != {}
 
 
+def test_a_joiner_decides_nothing_before_it_holds_its_checkpoints_leader() -> None:
+    """Without that leader's history nobody knows what the next one newly covers."""
+    clock = Clock(FOUR, ERA, SEED, resume_at=CommitPoint(Round(2), Digest(bytes(32))))
+    assert fill(clock, full_rounds(FOUR, 20)) == []
+    assert (clock.next_round, clock.covered_ticks()) == (3, ())
+
+
 def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
     """A chain withheld since before the window: its base's parents are gone everywhere."""
     table = table_of(*[1] * 4)
@@ -360,8 +367,7 @@ def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
         chain.append(make_tick(1, round, [chain[-1], *previous]))
         previous = [make_tick(w, round, previous) for w in honest]
         rounds.append(previous)
-    for ticks in rounds:
-        fill(clock, ticks)
+    decided = [each for ticks in rounds for each in fill(clock, ticks)]
     base = clock.first_round_kept
     assert clock.add(chain[base - 1]).outcome is Outcome.OLD
     for tick in chain[base:]:
@@ -371,10 +377,16 @@ def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
     assert set(clock.adoptable(top)) == set(honest)
     # Once a committed leader covers the chain it is as good as any.
     previous = [*rounds[-1], chain[-1]]
+    ticks = [*(tick for each in rounds for tick in each), *chain]
     for round in range(120, 130):
         previous = [make_tick(w, round, previous) for w in table.addresses]
-        fill(clock, previous)
+        decided += fill(clock, previous)
+        ticks += previous
     assert set(clock.adoptable(Round(129))) == set(table.addresses)
+    # Of the chain it counts what is in the window, whether or not a node had the rest.
+    assert as_slots(decided) == reference_clock.sequence(ticks, table, SEED)
+    counted = {tick.round for each in decided for tick in each.history if tick in chain}
+    assert 0 < min(counted) < 119
 
 
 # Against the reference.

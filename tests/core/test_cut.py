@@ -156,6 +156,15 @@ def test_an_entry_that_does_not_chain_is_a_fork() -> None:
     assert cut.is_frozen(ALICE)
 
 
+def test_an_author_that_forks_within_an_epoch_gets_nothing_of_it_cut() -> None:
+    logs, cut = Logs(), Cut(FOUR)
+    one, two = logs.chain(ALICE, 3), logs.chain(ALICE, 3, "other", fork_at=1)
+    lists = [run_of(ALICE, 0, [one[0], one[1], two[2]])]
+    extension = step(cut, logs, 0, (1, lists), (2, lists))
+    assert (extension.runs, extension.forks) == ((), (CutFork(ALICE, Seq(2), (two[2],)),))
+    assert cut.head_of(ALICE) == FRESH_LOG
+
+
 def test_a_late_second_digest_of_an_applied_number_is_a_fork() -> None:
     logs, cut = Logs(), Cut(FOUR)
     one, two = logs.chain(ALICE, 1), logs.chain(ALICE, 1, "other")

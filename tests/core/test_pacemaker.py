@@ -284,6 +284,24 @@ def test_a_full_tick_leaves_the_rest_to_the_next_and_starves_nobody() -> None:
     assert lists == [[(ALICE, 0, 4)], [(BOB, 0, 4)], [(ALICE, 4, 2), (BOB, 4, 2)], []]
 
 
+def test_what_was_listed_in_a_tick_left_behind_is_listed_again() -> None:
+    """Also what the first tick without its own parent has no room for."""
+    bench = Bench(pace=Pace(max_listed=1))
+    for author in (ALICE, BOB):
+        bench.logs.note_entry(author, *chain(author, 1)[0])
+    assert bench.tick(0).heads[0].author == ALICE
+    previous = [make_tick(w, 0) for w in (2, 3, 4)]
+    bench.add(previous)
+    assert bench.tick(1000).heads[0].author == BOB
+    for round in (1, 2, 3):
+        previous = [make_tick(w, round, previous) for w in (2, 3, 4)]
+        bench.add(previous)
+    assert bench.tick(1000).heads[0].author == ALICE
+    bench.add(make_tick(w, 4, bench.clock.ticks_of_round(Round(3))) for w in (2, 3, 4))
+    own = bench.tick(1000)
+    assert (own.round, own.heads[0].author) == (4, BOB)
+
+
 def test_of_a_fork_the_side_held_first_is_listed() -> None:
     logs = HeldLogs()
     one, two = chain(ALICE, 3), chain(ALICE, 3, "other")
