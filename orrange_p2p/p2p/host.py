@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import trio
 from attrs import frozen
@@ -22,7 +21,13 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.p2p.cleanup import shielded_for
 from orrange_p2p.p2p.hardening import require_version
 from orrange_p2p.p2p.hardening.muxer import HardMuxerMultistream
-from orrange_p2p.p2p.hardening.network import HardHost, HardSwarm, HardTCP, quiet_logging
+from orrange_p2p.p2p.hardening.network import (
+    HardHost,
+    HardListener,
+    HardSwarm,
+    HardTCP,
+    quiet_logging,
+)
 from orrange_p2p.p2p.hardening.pubsub import HardPubsub
 from orrange_p2p.p2p.hardening.router import HardGossipSub
 from orrange_p2p.p2p.hardening.services import run_guarded
@@ -65,12 +70,16 @@ async def run_host(
         run_guarded(swarm, counters),
         run_guarded(pubsub, counters),
         run_guarded(router, counters),
+        trio.open_nursery() as listening,
     ):
         try:
             await pubsub.wait_until_ready()
             with trio.fail_after(limits.handshake_timeout_s):
-                for maddr in maddrs:
-                    await _listen(swarm, maddr)
+                for number, maddr in enumerate(maddrs):
+                    # Not ``Swarm.listen``, which swallows the reason of a failure.
+                    listener = HardListener(swarm, listening)
+                    await listener.listen(maddr)
+                    swarm.listeners[f"{maddr}#{number}"] = listener
             addresses = tuple(
                 f"{address}/p2p/{peer_id.to_base58()}"
                 for listener in swarm.listeners.values()
@@ -119,23 +128,12 @@ def _swarm(secret: bytes, limits: Limits, counters: Counters) -> tuple[HardSwarm
     return swarm, peer_id
 
 
-async def _listen(swarm: HardSwarm, maddr: Multiaddr) -> None:
-    """``Swarm.listen`` swallows the reason of a failure; this does not."""
-
-    async def handler(stream: Any) -> None:
-        await swarm._handle_inbound_connection(stream, maddr)
-
-    listener = HardTCP().create_listener(handler)
-    await listener.listen(maddr)
-    swarm.listeners[f"{maddr}#{len(swarm.listeners)}"] = listener
-
-
 async def _close(host: HardHost, swarm: HardSwarm) -> None:
     """Close all connections at once: one by one each takes a fifth of a second."""
     async with trio.open_nursery() as nursery:
-        for listener in list(swarm.listeners.values()):
-            nursery.start_soon(listener.close)
         for peer_id in list(swarm.connections):
             nursery.start_soon(swarm.close_peer, peer_id)
+    for listener in swarm.listeners.values():
+        await listener.close()
     swarm.listeners.clear()
     await host.close()

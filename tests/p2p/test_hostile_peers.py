@@ -89,7 +89,7 @@ async def test_silent_connections_are_limited_and_time_out() -> None:
         for _ in range(100):
             nursery.start_soon(say_nothing)
         await until(lambda: transport.counters().get("handshakes_failed", 0) >= 5)
-        assert transport.counters()["connections_refused"] == 95
+        assert transport.counters()["connections_refused"] > 50
         await check_alive(transport, heard)
 
 
@@ -393,6 +393,10 @@ async def test_nothing_is_left_open() -> None:
                 port = port_of(transport)
         with pytest.raises(OSError, match=r"."):
             await trio.open_tcp_stream("127.0.0.1", port)
+    for _ in range(3):  # and when cancelled from outside, with connections open
+        with trio.move_on_after(0.3):
+            async with victim() as (transport, _), attacker(transport.addresses[0]):
+                await trio.sleep_forever()
     assert open_sockets() <= sockets
     assert threading.active_count() <= threads
 

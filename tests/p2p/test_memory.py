@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 from p2p_processes import until
 
 from orrange_p2p.core.errors import DeadlineError, UnreachableError

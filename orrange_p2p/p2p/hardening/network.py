@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import IMuxedConn, INetStream, IRawConnection
-from libp2p.custom_types import THandler, TProtocol
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.host.ping import ID as PING_ID
 from libp2p.host.ping import PingService
@@ -31,7 +31,7 @@ from orrange_p2p.core.errors import ConfigError, PortInUseError
 from orrange_p2p.p2p.cleanup import shielded_for
 from orrange_p2p.p2p.limits import Counters, Limits
 
-__all__ = ["HardHost", "HardSwarm", "HardTCP", "quiet_logging"]
+__all__ = ["HardHost", "HardListener", "HardSwarm", "HardTCP", "quiet_logging"]
 
 
 READ_AHEAD_BYTES = 64 * 1024
@@ -85,14 +85,7 @@ class HardTCPStream(TrioTCPStream):
 
 
 class HardTCP(TCP):
-    """TCP whose listener shares its port with no one.
-
-    Stock (tcp.py:62) sets SO_REUSEPORT, so a second node on the same port starts without an error
-    and takes half of the connections.
-    """
-
-    def create_listener(self, handler_function: THandler) -> TCPListener:
-        return _Listener(handler_function)
+    """TCP with our streams; it does not listen, see ``HardListener``."""
 
     async def _dial_resolved(
         self, maddr: Multiaddr, source: tuple[str, int] | None = None
@@ -101,23 +94,48 @@ class HardTCP(TCP):
         return RawConnection(HardTCPStream(raw.stream.stream), True)
 
 
-class _Listener(TCPListener):
+class HardListener(TCPListener):
+    """A listener that shares its port with no one and whose tasks have an owner.
+
+    Stock (tcp.py:62) sets SO_REUSEPORT, so a second node on the same port starts without an error
+    and takes half of the connections. Stock (tcp.py:302) serves in a system task of trio, whose
+    exceptions end the program.
+    """
+
+    def __init__(self, swarm: HardSwarm, nursery: trio.Nursery) -> None:
+        super().__init__(self._accept)
+        self._swarm = swarm
+        self._owner = nursery
+        self._scope = trio.CancelScope()
+        self._maddr = Multiaddr("/ip4/0.0.0.0/tcp/0")
+
     async def listen(self, maddr: Multiaddr) -> None:
         """Raises ``PortInUseError`` if the port is taken, ``ConfigError`` if the address is not
         one of this machine."""
         listener = await _bind(maddr)
-        async with self._lifecycle_lock:
-            if self._nursery is None:
-                await self._spawn_background_task()
-            assert self._nursery is not None
-            self._nursery.start_soon(trio.serve_listeners, self._serve, [listener])
-            self.listeners.append(listener)
+        self._maddr = maddr
+        self.listeners.append(listener)
+        self._owner.start_soon(self._run, listener)
+
+    async def close(self) -> None:
+        """Stop listening and end what came in here."""
+        self._scope.cancel()
+        for listener in self.listeners:
+            await listener.aclose()
+        self.listeners.clear()
+
+    async def _run(self, listener: trio.SocketListener) -> None:
+        with self._scope:
+            await trio.serve_listeners(self._serve, [listener])
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
             await self.handler(HardTCPStream(stream))
         except Exception:
             await trio.aclose_forcefully(stream)
+
+    async def _accept(self, stream: Any) -> None:
+        await self._swarm._handle_inbound_connection(stream, self._maddr)
 
 
 async def _bind(maddr: Multiaddr) -> trio.SocketListener:
