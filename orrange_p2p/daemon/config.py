@@ -1,0 +1,264 @@
+"""``node.toml`` and the layout of a data directory.
+
+DIR/                 0700
+    node.toml        what this node does; every key is optional
+    network.toml     the network it belongs to, byte for byte the same at every node
+    keys/            0700, files 0600
+        peer.key         its name on the network
+        witness.key      signs ticks
+        reveal.key       secret behind the witness's hash chains
+        trader-1.key ... one log each
+    store.sqlite     0600
+    rpc.sock         0600
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from orrange_p2p.core import genesis
+from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.ids import MarketId
+
+__all__ = ["LOG_LEVELS", "ROLES", "DataDir", "NodeConfig", "default_data_dir", "load_config"]
+
+ROLES: Final = ("witness", "trader")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/9771"
+MAX_FILE_BYTES: Final = 1 << 20
+
+_LISTEN: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5}")
+_BOOTSTRAP: Final = re.compile(_LISTEN.pattern + r"/p2p/[1-9A-HJ-NP-Za-km-z]+")
+_TRADER: Final = re.compile(r"trader-([1-9]\d*)\.key")
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """``$ORRANGE_DATA_DIR``, or ``orrange`` in the user's data directory (XDG)."""
+    if named := environment.get("ORRANGE_DATA_DIR"):
+        return Path(named)
+    share = environment.get("XDG_DATA_HOME") or Path("~/.local/share").expanduser()
+    return Path(share) / "orrange"
+
+
+@attrs.frozen
+class DataDir:
+    """Where everything of one node lies."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "node.toml"
+
+    @property
+    def network(self) -> Path:
+        return self.path / "network.toml"
+
+    @property
+    def keys(self) -> Path:
+        return self.path / "keys"
+
+    @property
+    def peer_key(self) -> Path:
+        return self.keys / "peer.key"
+
+    @property
+    def witness_key(self) -> Path:
+        return self.keys / "witness.key"
+
+    @property
+    def reveal_key(self) -> Path:
+        return self.keys / "reveal.key"
+
+    def trader_key(self, number: int) -> Path:
+        """Traders are counted from 1."""
+        return self.keys / f"trader-{number}.key"
+
+    def trader_keys(self) -> list[Path]:
+        """The trader keys that are there, by number."""
+        found = [path for path in self.keys.glob("trader-*.key") if _TRADER.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.stem.removeprefix("trader-")))
+
+    @property
+    def store(self) -> Path:
+        return self.path / "store.sqlite"
+
+    @property
+    def rpc_socket(self) -> Path:
+        return self.path / "rpc.sock"
+
+    def load_genesis(self) -> genesis.Genesis:
+        """The network of this node. Raises ``ConfigError`` that names the file."""
+        return load_genesis(self.network)
+
+
+@attrs.frozen
+class NodeConfig:
+    """What one node does."""
+
+    data_dir: DataDir
+    roles: tuple[str, ...] = ROLES
+    """``witness`` signs ticks, ``trader`` writes logs; with neither the node follows."""
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    """Multiaddrs to listen on."""
+    bootstrap: tuple[str, ...] = ()
+    """Multiaddrs of peers to stay connected with, each ending in /p2p/<peer id>."""
+    markets: tuple[MarketId, ...] = ()
+    """The markets it carries; none named: all."""
+    rpc_socket: Path = attrs.field(
+        default=attrs.Factory(lambda self: self.data_dir.rpc_socket, takes_self=True)
+    )
+    """Where the local API listens."""
+    log_level: str = "info"
+
+    @property
+    def is_witness(self) -> bool:
+        return "witness" in self.roles
+
+    @property
+    def is_trader(self) -> bool:
+        return "trader" in self.roles
+
+    def to_toml(self) -> str:
+        """The text that ``load_config`` reads back to an equal configuration."""
+        lines = [
+            ("roles", _list(self.roles)),
+            ("listen", _list(self.listen)),
+            ("bootstrap", _list(self.bootstrap)),
+            ("markets", _list(f"0x{market.hex()}" for market in self.markets)),
+            ("log_level", f'"{self.log_level}"'),
+        ]
+        if self.rpc_socket != self.data_dir.rpc_socket:
+            lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
+        return "".join(f"{name} = {value}\n" for name, value in lines)
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read ``node.toml`` of the data directory ``path``.
+
+    Raises ``ConfigError`` that names file and key: unknown keys, wrong types, wrong values.
+    """
+    directory = DataDir(path)
+    file = directory.config
+    try:
+        document = tomllib.loads(_read(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+    unknown = sorted(set(document) - set(_KEYS))
+    if unknown:
+        raise ConfigError(f"{file}: {unknown[0]}: unknown key; known: {', '.join(_KEYS)}")
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        try:
+            values[name] = _KEYS[name](value)
+        except ValueError as error:
+            raise ConfigError(f"{file}: {name}: {error}") from None
+    if "rpc_socket" in values:
+        values["rpc_socket"] = path / values["rpc_socket"]
+    return NodeConfig(directory, **values)
+
+
+def load_genesis(file: Path) -> genesis.Genesis:
+    """Read a network file. Raises ``ConfigError`` that names the file."""
+    text = _read(file)
+    try:
+        return genesis.parse_toml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{file} is missing: `orrange init --data-dir {file.parent}` makes a data directory"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{file} is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8 text") from None
+
+
+# --- one parser per key; each raises ValueError with what it wants ---
+
+_Item = TypeVar("_Item")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(f"must be a text, not {value!r}")
+    return value
+
+
+def _array(parse: Callable[[str], _Item]) -> Callable[[object], tuple[_Item, ...]]:
+    def parse_array(value: object) -> tuple[_Item, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f'must be a list of texts such as ["..."], not {value!r}')
+        items = tuple(parse(_text(item)) for item in value)
+        if len(set(items)) != len(items):
+            raise ValueError("lists something twice")
+        return items
+
+    return parse_array
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in known:
+            raise ValueError(f"{value!r} is none of: {', '.join(known)}")
+        return _text(value)
+
+    return parse
+
+
+def _listen(value: str) -> str:
+    if not _LISTEN.fullmatch(value) or int(value.rpartition("/")[2]) > 65535:
+        raise ValueError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}")
+    return value
+
+
+def _bootstrap(value: str) -> str:
+    if not _BOOTSTRAP.fullmatch(value):
+        raise ValueError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}/p2p/<peer id>")
+    return value
+
+
+def _market(value: str) -> MarketId:
+    try:
+        octets = bytes.fromhex(value.removeprefix("0x"))
+    except ValueError:
+        octets = b""
+    if len(octets) != 32:
+        raise ValueError(f"{value!r} is not a market id: 0x and 64 hexadecimal digits")
+    return MarketId(octets)
+
+
+_KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "roles": _array(_one_of(ROLES)),
+    "listen": _array(_listen),
+    "bootstrap": _array(_bootstrap),
+    "markets": _array(_market),
+    "rpc_socket": lambda value: Path(_text(value)),
+    "log_level": _one_of(LOG_LEVELS),
+}
+
+
+def _list(items: Any) -> str:
+    return "[" + ", ".join(map(_quoted, items)) + "]"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,134 @@
+"""Making a data directory: keys, the network file and the configuration. Nothing is overwritten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from orrange_p2p.core import genesis
+from orrange_p2p.core.errors import ConfigError, StoreError
+from orrange_p2p.core.genesis import Genesis, Market, Parameters, Witness
+from orrange_p2p.core.ids import Address, MarketId, TimeMs, Weight
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.crypto.hashes import sha256
+from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.signers.keyfile import create_secret, open_signer, read_secret
+
+__all__ = [
+    "development_genesis",
+    "make_directory",
+    "make_keys",
+    "reveal_chain",
+    "witness_of",
+    "write_config",
+    "write_network",
+]
+
+DEVELOPMENT_MARKET = Market(
+    base="eip155:31337/erc20:0x00000000000000000000000000000000000000b0",
+    quote="eip155:31337/erc20:0x00000000000000000000000000000000000000c0",
+    tick_size=1,
+    lot_size=1,
+    settlement="atomic",
+    timing="evm-evm",
+    rate_numerator=1,
+    rate_denominator=1,
+    volatility_ppm=50_000,
+)
+
+
+def make_directory(directory: DataDir) -> bool:
+    """The directory and its ``keys``, mode 0700; whether the keys' one is new."""
+    try:
+        directory.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.keys.is_dir():
+            return False
+        directory.path.chmod(0o700)
+        directory.keys.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise ConfigError(f"{error.filename} is a file: choose another data directory") from None
+    except OSError as error:
+        raise StoreError(f"cannot make {directory.path}: {error.strerror}") from None
+    return True
+
+
+def make_keys(directory: DataDir, *, is_witness: bool, traders: int) -> list[Path]:
+    """Draw the keys that are missing; the paths of the new ones. Checks those that are there."""
+    wanted = [directory.peer_key]
+    if is_witness:
+        wanted += [directory.witness_key, directory.reveal_key]
+    wanted += [directory.trader_key(number) for number in range(1, traders + 1)]
+    made = []
+    for path in wanted:
+        if os.path.lexists(path):
+            read_secret(path)
+        else:
+            create_secret(path)
+            made.append(path)
+    return made
+
+
+def reveal_chain(secret: bytes, market: MarketId) -> RevealChain:
+    """The witness's hash chain in a market: each has its own, from one secret. Takes a second."""
+    return RevealChain(sha256(b"orrange/reveal-market/1" + secret + market))
+
+
+def witness_of(directory: DataDir, markets: Sequence[Market], weight: int = 1) -> Witness:
+    """What genesis says of the witness whose keys lie here."""
+    secret = read_secret(directory.reveal_key)
+    address = open_signer(directory.witness_key).address
+    anchors = tuple(reveal_chain(secret, market.id).anchor for market in markets)
+    return Witness(address, Weight(weight), anchors)
+
+
+def development_genesis(witnesses: Sequence[Witness], start_ms: TimeMs) -> Genesis:
+    """An open network with one market between two test tokens. Never for funds."""
+    return Genesis(
+        name="development",
+        home_chain="eip155:31337",
+        registry=Address(bytes(20)),
+        start_ms=start_ms,
+        open=True,
+        parameters=Parameters(),
+        witnesses=tuple(sorted(witnesses, key=lambda witness: witness.address)),
+        authors=(),
+        markets=(DEVELOPMENT_MARKET,),
+    )
+
+
+def write_network(directory: DataDir, network: Genesis) -> bool:
+    """Write ``network.toml``; False if it says the same already. ``ConfigError`` if another."""
+    if directory.network.exists():
+        if directory.load_genesis() != network:
+            raise ConfigError(
+                f"{directory.network} describes another network: choose another data directory"
+            )
+        return False
+    _write_new(directory.network, genesis.to_toml(network))
+    return True
+
+
+def write_config(config: NodeConfig) -> bool:
+    """Write ``node.toml``; False, and nothing changes, if there is one."""
+    if config.data_dir.config.exists():
+        return False
+    _write_new(config.data_dir.config, config.to_toml())
+    return True
+
+
+def _write_new(path: Path, text: str) -> None:
+    """All of it or nothing, also if the machine stops in between."""
+    draft = path.with_name(path.name + ".new")
+    try:
+        with open(draft, "w", encoding="utf-8", opener=_private) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
