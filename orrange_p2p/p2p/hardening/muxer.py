@@ -207,12 +207,12 @@ class HardYamux(IMuxedConn):
 
     - *window ignored* (yamux.py:1546): stock logs and buffers on, 1.7 GB in 10 s. Here the
       connection ends, and what all streams may hold is bounded.
-    - *torn writes* (yamux.py:848): a write cancelled while it waits leaves a gap in the cipher's
+    - *torn writes* (yamux.py:851): a write cancelled while it waits leaves a gap in the cipher's
       counter or half a frame in the socket, and the whole connection dies. Here one task owns the
       socket; cancelling a writer is safe at every point.
     - *writes without a deadline*: a peer that does not read holds tasks for ever. Here 20 s.
     - *dead peers stay* (yamux.py:703): a missing pong is ignored. Here it ends the connection.
-    - *streams without a bound* (yamux.py:1320), and ids of the wrong parity, are refused.
+    - *streams without a bound* (yamux.py:1292), and ids of the wrong parity, are refused.
     - *one system call per frame*: what waits is joined into one write.
     """
 
@@ -496,7 +496,7 @@ class HardYamux(IMuxedConn):
 
 
 class HardMuxerMultistream(MuxerMultistream):
-    """Offers yamux only, and makes ours of it: stock (muxer_multistream.py:148) names its own."""
+    """Offers yamux only, and makes ours of it: stock (muxer_multistream.py:143) names its own."""
 
     def __init__(self, limits: Limits, counters: Counters) -> None:
         super().__init__({PROTOCOL_ID: HardYamux})  # type: ignore[dict-item]

@@ -41,7 +41,7 @@ MAX_BANNED = 4096
 def quiet_logging() -> None:
     """Keep libp2p's log out of the user's terminal unless the user asked for it.
 
-    Stock (swarm_connection.py:87) logs through the root logger, and the first such call gives a
+    Stock (swarm_connection.py:92) logs through the root logger, and the first such call gives a
     program that configured no logging a handler that prints. Warnings of "libp2p" go to stderr
     by Python's last-resort handler; a peer can cause thousands a second.
     """
@@ -58,7 +58,7 @@ class HardTCPStream(TrioTCPStream):
     """A TCP stream that reads ahead, and knows where it came from over IPv6 too.
 
     Stock reads exactly what is asked for, one or two bytes at a time during negotiation and two
-    system calls for each encrypted message. And (io/trio.py:118) it takes only addresses of two
+    system calls for each encrypted message. And (io/trio.py:104) it takes only addresses of two
     parts; those of IPv6 have four, and no limit per address would hold.
     """
 
@@ -97,8 +97,8 @@ class HardTCP(TCP):
 class HardListener(TCPListener):
     """A listener that shares its port with no one and whose tasks have an owner.
 
-    Stock (tcp.py:62) sets SO_REUSEPORT, so a second node on the same port starts without an error
-    and takes half of the connections. Stock (tcp.py:302) serves in a system task of trio, whose
+    Stock (tcp.py:59) sets SO_REUSEPORT, so a second node on the same port starts without an error
+    and takes half of the connections. Stock (tcp.py:303) serves in a system task of trio, whose
     exceptions end the program.
     """
 
@@ -257,10 +257,10 @@ class HardHost(BasicHost):
 
     Stock (multiselect_communicator.py:58): a protocol name that is not UTF-8 raises
     UnicodeDecodeError through swarm and nursery into the program. So does every exception of a
-    stream handler (swarm_connection.py, basic_host.py:1553).
+    stream handler (swarm_connection.py, basic_host.py:1554).
 
     Serves identify and ping. It does not ask others to identify themselves, because nothing here
-    needs the answer and stock (basic_host.py:1205) reads it in a system task, whose exceptions
+    needs the answer and stock (basic_host.py:1210) reads it in a system task, whose exceptions
     end the program; and it does not serve identify/push, which fills the peer store at will.
     """
 

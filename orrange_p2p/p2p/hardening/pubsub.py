@@ -50,15 +50,15 @@ class HardPubsub(Pubsub):
 
     - *garbage kills* (pubsub.py:562): bytes that are no protobuf raise DecodeError, which no one
       catches. Here they cost the peer its connection.
-    - *one task per message* (pubsub.py:590): unbounded, unordered. Here: ``MessageTaker``.
+    - *one task per message* (pubsub.py:586): unbounded, unordered. Here: ``MessageTaker``.
     - *subscription channel* (pubsub.py:124): of 32, drops silently. Here: not used.
     - *outbound queue* (rpc_queue.py:39): see ``OutboundQueue``.
     - *seen before verified*: an id counts as seen once its signature is verified, never
       earlier (a forged copy would silence the original) and never later (stock marks it after
-      the validator, pubsub.py:1717, so copies that arrive meanwhile are delivered twice).
-    - *lost subscription* (pubsub.py:911): a topic joined between hello and registration is never
+      the validator, pubsub.py:1774, so copies that arrive meanwhile are delivered twice).
+    - *lost subscription* (pubsub.py:913): a topic joined between hello and registration is never
       announced. Here the hello is the first frame of a queue that is registered already.
-    - *repeated sequence numbers* (pubsub.py:427): they start at the second of the start, so a
+    - *repeated sequence numbers* (pubsub.py:478): they start at the second of the start, so a
       node that sent more than one message a second repeats ids after a restart.
     - *one byte per read* (varint.py): see ``_Frames``.
     - *a thread per Pubsub* (base_timed_cache.py:26): see ``SeenIds``.

@@ -33,20 +33,20 @@ class HardGossipSub(GossipSub):
 
     What it leaves out of stock, and why:
 
-    - *default heartbeat* (gossipsub.py:178): 120 s, so no repair of the mesh for two minutes.
+    - *default heartbeat* (gossipsub.py:179): 120 s, so no repair of the mesh for two minutes.
     - *spam limit* (gossipsub.py:190): 10 messages a second per topic, also against ourselves.
     - *peer exchange* (gossipsub.py:1921): PRUNE with addresses makes stock dial where the
       attacker says, even with ``do_px=False``.
-    - *state by foreign topics* (gossipsub.py:1910, :490): PRUNE, GRAFT and IHAVE for random
+    - *state by foreign topics* (gossipsub.py:1917, :490): PRUNE, GRAFT and IHAVE for random
       topics are remembered for ever.
     - *back-off silences gossip* (gossipsub.py:1511): a peer in back-off is not told about
       messages either, so they are lost for it without any loss in the network.
-    - *IWANT amplification* (gossipsub.py:1751): a repeated id is served as often as asked.
-    - *mixed control messages* (gossipsub.py:1227): GRAFTs and PRUNEs of one peer are sent to
+    - *IWANT amplification* (gossipsub.py:1778): a repeated id is served as often as asked.
+    - *mixed control messages* (gossipsub.py:1256): GRAFTs and PRUNEs of one peer are sent to
       the next as well.
-    - *pending messages* (gossipsub.py:1067): every message is kept for each peer that is not
+    - *pending messages* (gossipsub.py:1079): every message is kept for each peer that is not
       subscribed, and written past its queue.
-    - *senderRecord* (gossipsub.py:1012): a signed record in every RPC, verified by every peer.
+    - *senderRecord* (gossipsub.py:1008): a signed record in every RPC, verified by every peer.
     """
 
     def __init__(self, limits: Limits, counters: Counters) -> None:
