@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from orrange_p2p.core.clock import WINDOW_ROUNDS
+from orrange_p2p.core.dag import WINDOW_ROUNDS
 from orrange_p2p.core.errors import IllegalTransitionError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, Seq
 from orrange_p2p.core.ticks import HeadItem, Tick

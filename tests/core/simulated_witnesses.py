@@ -10,8 +10,9 @@ import heapq
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from orrange_p2p.core.clock import Added, Clock, Equivocation
+from orrange_p2p.core.clock import Added, Clock
 from orrange_p2p.core.cut import Cut, Extension
+from orrange_p2p.core.dag import Equivocation
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, Seq, TimeMs, Weight
 from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft, Wait
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickBody, TickHeader

@@ -20,17 +20,13 @@ from simulated_witnesses import (
     table_of,
 )
 
-from orrange_p2p.core.clock import (
+from orrange_p2p.core.clock import Clock, CommitPoint, Decided, epoch_time, weighted_median
+from orrange_p2p.core.dag import (
     MAX_AHEAD_ROUNDS,
     ORPHANS_PER_WITNESS,
     SURPLUS_PER_WITNESS,
     WINDOW_ROUNDS,
-    Clock,
-    CommitPoint,
-    Decided,
     Outcome,
-    epoch_time,
-    weighted_median,
 )
 from orrange_p2p.core.ids import Address, Digest, Round, TimeMs, Weight
 from orrange_p2p.core.ticks import Tick
@@ -315,14 +311,14 @@ def test_memory_is_bounded_and_the_window_kept() -> None:
     assert clock.last_committed is not None
     assert clock.first_round_kept == clock.last_committed.round - WINDOW_ROUNDS
     assert len(clock) <= 4 * (WINDOW_ROUNDS + 4)
-    assert len(clock._slots) <= WINDOW_ROUNDS + 4
-    assert len(clock._rejected) <= WINDOW_ROUNDS + 4
+    assert len(clock._dag.slots) <= WINDOW_ROUNDS + 4
+    assert len(clock._dag._rejected) <= WINDOW_ROUNDS + 4
     assert clock.orphan_count <= WINDOW_ROUNDS + 4
-    assert len(clock._waiting) <= WINDOW_ROUNDS + 4
+    assert len(clock._dag.waiting) <= WINDOW_ROUNDS + 4
     assert clock.add(ticks[0]).outcome is Outcome.OLD
     lowest = clock.ticks_of_round(clock.first_round_kept)
     assert len(lowest) == 4
-    assert all(not clock._index[t.digest].parents for t in lowest), "the past is let go"
+    assert all(not clock._dag.index[t.digest].parents for t in lowest), "the past is let go"
 
 
 def test_a_late_joiner_with_the_window_goes_on_like_everyone() -> None:

@@ -21,7 +21,7 @@ from simulated_witnesses import (
     table_of,
 )
 
-from orrange_p2p.core.clock import WINDOW_ROUNDS, Clock, CommitPoint
+from orrange_p2p.core.clock import Clock, CommitPoint
 from orrange_p2p.core.cut import (
     FRESH_LOG,
     Cut,
@@ -31,6 +31,7 @@ from orrange_p2p.core.cut import (
     LogHead,
     MissingEntry,
 )
+from orrange_p2p.core.dag import WINDOW_ROUNDS
 from orrange_p2p.core.errors import IllegalTransitionError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, Round, Seq
 from orrange_p2p.core.pacemaker import Pace
