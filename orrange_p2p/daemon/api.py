@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.ids import Lots, OrderId, Price, Seq
+from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq
 from orrange_p2p.core.operations import (
     Amend,
     Cancel,
@@ -20,9 +20,7 @@ from orrange_p2p.core.operations import (
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.node import Node
-
-Params = Mapping[str, Any]
-Method = Callable[[Params], Awaitable[Any]]
+from orrange_p2p.rpc.server import Method, Params
 
 MAX_ROWS: Final = 1000
 
@@ -36,6 +34,7 @@ def methods(node: Node) -> dict[str, Method]:
         "book": api.book,
         "epochs": api.epochs,
         "commits": api.commits,
+        "connect": api.connect,
         "stop": api.stop,
     }
 
@@ -60,7 +59,9 @@ class _Api:
             "roles": list(node.roles),
             "authors": ["0x" + address.hex() for address in node.authors],
             "uptime_s": (node.clock.monotonic_ms() - node.started_ms) // 1000,
-            "markets": [_market_status(market) for market in node.markets.values()],
+            "markets": [
+                _market_status(market, node.logs_of(market)) for market in node.markets.values()
+            ],
             "counters": dict(sorted({**node.counters, **node.transport.counters()}.items())),
         }
 
@@ -115,6 +116,13 @@ class _Api:
             for commit in rows[:MAX_ROWS]
         ]
 
+    async def connect(self, params: Params) -> Any:
+        """Dial a peer's multiaddr and stay connected; its peer id, once connected."""
+        address = params.get("address")
+        if not isinstance(address, str):
+            raise ConfigError("'address' must be a multiaddr that ends in /p2p/<peer id>")
+        return await self._node.connect(address)
+
     async def stop(self, params: Params) -> Any:
         """Leave in good order."""
         self._node.stop()
@@ -141,7 +149,7 @@ class _Api:
         raise ConfigError(f"no author {named!r} here; one of {['0x' + a.hex() for a in logs]}")
 
 
-def _market_status(market: MarketNode) -> dict[str, Any]:
+def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dict[str, Any]:
     replica = market.replica
     clock = replica.clock
     fold = replica.fold
@@ -160,6 +168,7 @@ def _market_status(market: MarketNode) -> dict[str, Any]:
         "pending_matches": len(fold.matches),
         "best_bid": None if bid is None else str(bid),
         "best_ask": None if ask is None else str(ask),
+        "own_uncut": sum(log.uncut for log in logs.values()),
         "totals": dict(market.totals),
         "intake_queue": market.intake.queued,
         "outbox_bytes": market.outbox.pending_bytes,

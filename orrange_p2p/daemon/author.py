@@ -65,6 +65,12 @@ class AuthorLog:
     def next_seq(self) -> Seq:
         return self._next_seq
 
+    @property
+    def uncut(self) -> int:
+        """Entries of ours that no epoch has cut yet, and operations that wait to be written."""
+        first = self._node.replica.logs.first_uncut(self.address)
+        return max(0, self._next_seq - first) + len(self._waiting)
+
     async def submit(self, operations: Sequence[Operation]) -> tuple[OrderId, ...]:
         """Write operations into the log; the places they got, once the entry is durable.
 

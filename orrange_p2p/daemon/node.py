@@ -14,7 +14,7 @@ from orrange_p2p.core import sync
 from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Address, MarketId
+from orrange_p2p.core.ids import Address, MarketId, PeerId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
@@ -67,7 +67,8 @@ class Node:
                 f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
             )
         self._witness = witness
-        self._bootstrap = tuple(bootstrap)
+        self._kept = set(bootstrap)
+        self._nursery: trio.Nursery | None = None
         self._logs = {
             market_id: {signer.address: AuthorLog(market, signer) for signer in traders}
             for market_id, market in self.markets.items()
@@ -88,6 +89,17 @@ class Node:
 
     def logs_of(self, market: MarketNode) -> Mapping[Address, AuthorLog]:
         return self._logs[market.market_id]
+
+    async def connect(self, address: str) -> PeerId:
+        """Dial a peer and keep the connection up from now on.
+
+        Raises ``ConfigError`` for what is no address, ``WorldError`` if it cannot be reached.
+        """
+        peer = await self.transport.dial(address)
+        if self._nursery is not None and address not in self._kept:
+            self._kept.add(address)
+            self._nursery.start_soon(self._keep_connected, address)
+        return peer
 
     def stop(self) -> None:
         """Make ``run`` return."""
@@ -112,7 +124,8 @@ class Node:
                     signer, chains = self._witness
                     chain = chains[market.market_id]
                     nursery.start_soon(WitnessLoop(market, signer, chain).run)
-            for address in self._bootstrap:
+            self._nursery = nursery
+            for address in self._kept:
                 nursery.start_soon(self._keep_connected, address)
             ready()
             await self._stopping.wait()

@@ -1,0 +1,157 @@
+"""Several real node processes on this machine: for the demo and for measuring whole networks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+
+from orrange_p2p.client.api import Client, connect
+from orrange_p2p.core.errors import DeadlineError, UnreachableError, WorldError
+from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters
+from orrange_p2p.core.ids import Address, TimeMs
+from orrange_p2p.daemon import datadir
+from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.signers.keyfile import open_signer
+
+START_S: Final = 60.0
+STOP_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.1
+LOG_LINES: Final = 15
+
+
+@attrs.define
+class NodeProcess:
+    """One node: its directory, its process and a connection to its socket."""
+
+    number: int
+    directory: DataDir
+    process: trio.Process
+    client: Client
+
+    @property
+    def log_file(self) -> Path:
+        return self.directory.path / "node.log"
+
+    async def status(self) -> dict[str, Any]:
+        """The status of the node's only market, and of the node."""
+        status = await self.client.call("status")
+        return {**status, **status["markets"][0]}
+
+
+def make_network(
+    base: Path, market: Market, nodes: int, traders: int, parameters: Parameters
+) -> Genesis:
+    """Directories ``base/node-0`` .. with keys, one network of them all, and configurations.
+
+    Every node is a witness of weight 1 and writes the logs of ``traders`` authors.
+    """
+    directories = [DataDir(base / f"node-{number}") for number in range(nodes)]
+    witnesses = []
+    authors: list[Address] = []
+    for directory in directories:
+        datadir.make_directory(directory)
+        datadir.make_keys(directory, is_witness=True, traders=traders)
+        witnesses.append(datadir.witness_of(directory, [market]))
+        authors += [open_signer(key).address for key in directory.trader_keys()]
+    genesis = Genesis(
+        name="demo",
+        home_chain="eip155:31337",
+        registry=Address(bytes(20)),
+        start_ms=TimeMs(time.time_ns() // 1_000_000),
+        open=False,
+        parameters=parameters,
+        witnesses=tuple(sorted(witnesses, key=lambda witness: witness.address)),
+        authors=tuple(Author(address, 0) for address in sorted(authors)),
+        markets=(market,),
+    )
+    for directory in directories:
+        datadir.write_network(directory, genesis)
+        datadir.write_config(NodeConfig(directory, listen=("/ip4/127.0.0.1/tcp/0",)))
+    return genesis
+
+
+@asynccontextmanager
+async def running(
+    base: Path, nodes: int, extra: Mapping[int, Sequence[str]]
+) -> AsyncIterator[list[NodeProcess]]:
+    """Start the nodes of ``make_network``, connect each with each, and stop them on leaving.
+
+    ``extra`` are further arguments of ``orrange run`` by node number. Raises ``WorldError`` with
+    the end of its log if a node does not come up.
+    """
+    async with AsyncExitStack() as stack:
+        directories = [DataDir(base / f"node-{number}") for number in range(nodes)]
+        processes = []
+        for number, directory in enumerate(directories):
+            process = await _start(directory, extra.get(number, ()))
+            stack.push_async_callback(_stop, process)
+            processes.append(process)
+        started = []
+        for number, (directory, process) in enumerate(zip(directories, processes, strict=True)):
+            await _wait_for_socket(directory, process)
+            client = await stack.enter_async_context(connect(directory.rpc_socket))
+            started.append(NodeProcess(number, directory, process, client))
+        await _connect_all(started)
+        yield started
+
+
+async def _start(directory: DataDir, extra: Sequence[str]) -> trio.Process:
+    command = [sys.executable, "-m", "orrange_p2p.cli.main", "run"]
+    with (directory.path / "node.log").open("wb") as log:
+        return await trio.lowlevel.open_process(
+            [*command, "--data-dir", str(directory.path), *extra],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+async def _stop(process: trio.Process) -> None:
+    with trio.CancelScope(shield=True):
+        if process.poll() is None:
+            process.terminate()
+        with trio.move_on_after(STOP_S):
+            await process.wait()
+        if process.poll() is None:
+            process.kill()
+            await process.wait()
+
+
+async def _wait_for_socket(directory: DataDir, process: trio.Process) -> None:
+    with trio.move_on_after(START_S):
+        while process.poll() is None:
+            if directory.rpc_socket.exists():
+                return
+            await trio.sleep(LOOK_EVERY_S)
+        raise UnreachableError(
+            f"the node of {directory.path} ended at once:\n{end_of_log(directory.path)}"
+        )
+    raise DeadlineError(f"the node of {directory.path} did not come up in {START_S:.0f} s")
+
+
+def end_of_log(directory: Path) -> str:
+    """The last lines a node wrote."""
+    lines = (directory / "node.log").read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
+
+
+async def _connect_all(nodes: Sequence[NodeProcess]) -> None:
+    addresses = [(await node.status())["addresses"][0] for node in nodes]
+    for node in nodes:
+        for address in addresses[: node.number]:
+            await node.client.call("connect", {"address": address})
+    with trio.move_on_after(START_S):
+        while True:
+            states = [await node.status() for node in nodes]
+            if all(len(s["peers"]) == len(nodes) - 1 and s["round"] >= 2 for s in states):
+                return
+            await trio.sleep(LOOK_EVERY_S)
+    raise WorldError("the nodes did not find one another; their logs say why")

@@ -1,0 +1,83 @@
+"""From a data directory to a running node: the one place that opens every adapter."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.fold import Fold
+from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.daemon import api, datadir
+from orrange_p2p.daemon.config import NodeConfig
+from orrange_p2p.daemon.node import Node
+from orrange_p2p.daemon.system import SystemClock
+from orrange_p2p.p2p.libp2p_transport import open_transport
+from orrange_p2p.ports import Signer
+from orrange_p2p.rpc.server import RpcServer, listening
+from orrange_p2p.signers.keyfile import open_signer, read_secret
+from orrange_p2p.store.sqlite import open_sqlite_store
+
+log = structlog.get_logger()
+
+
+async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None = None) -> None:
+    """Run the node of a data directory until SIGINT, SIGTERM or the API's ``stop``.
+
+    Raises ``ConfigError`` for what is wrong in the directory, ``StoreError`` if the store cannot
+    be used, ``PortInUseError`` if an address to listen on is taken.
+    """
+    directory = config.data_dir
+    genesis = directory.load_genesis()
+    markets = config.markets or tuple(market.id for market in genesis.markets)
+    for market_id in markets:
+        genesis.market(market_id)
+    traders = [open_signer(path) for path in directory.trader_keys()] if config.is_trader else []
+    witness: tuple[Signer, dict[MarketId, RevealChain]] | None = None
+    if config.is_witness:
+        secret = read_secret(directory.reveal_key)
+        signer = open_signer(directory.witness_key)
+        chains = {market_id: datadir.reveal_chain(secret, market_id) for market_id in markets}
+        for market_id, chain in chains.items():
+            if genesis.anchors(market_id).get(signer.address, chain.anchor) != chain.anchor:
+                raise ConfigError(
+                    f"{directory.reveal_key} is not the secret behind the witness's anchor in "
+                    f"{directory.network}: put the right key back"
+                )
+        witness = (signer, chains)
+    async with (
+        open_sqlite_store(directory.store, genesis.network_id) as store,
+        open_transport(secret=read_secret(directory.peer_key), listen=config.listen) as transport,
+    ):
+        node = Node(
+            genesis,
+            store,
+            transport,
+            SystemClock(),
+            market_ids=markets,
+            bootstrap=config.bootstrap,
+            witness=witness,
+            traders=traders,
+            after_apply=after_apply,
+        )
+        log.info("listening", addresses=list(transport.addresses), network=genesis.name)
+        async with (
+            listening(config.rpc_socket, RpcServer(api.methods(node))),
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(_stop_on_signal, node)
+            await node.run()
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _stop_on_signal(node: Node) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            node.stop()
+            return
