@@ -89,11 +89,12 @@ class Gossip:
 
     async def take(self, forwarder: ID, message_id: bytes, message: rpc_pb2.Message) -> None:
         """Queue a message; while there is no room the caller, a peer's stream, waits."""
-        if not self._fits(forwarder, message):
-            with trio.move_on_after(self._limits.inbound_wait_s):
-                while not self._fits(forwarder, message):
-                    await self._room.wait()
-            if not self._fits(forwarder, message):
+        while not self._fits(forwarder, message):
+            with trio.move_on_after(self._limits.inbound_wait_s) as scope:
+                await self._room.wait()
+            # After a pause of the whole process the deadline comes first: let handlers run.
+            await trio.lowlevel.checkpoint()
+            if scope.cancelled_caught and not self._fits(forwarder, message):
                 self._counters["gossip_inbound_dropped"] += 1
                 return
         self._queue.append(_Waiting(forwarder, message_id, message))

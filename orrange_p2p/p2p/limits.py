@@ -29,8 +29,8 @@ class Limits:
     inbound_peer_messages: int = 1024
     """Share of one peer in the above, so that none can crowd out the others."""
     inbound_wait_s: float = 1.0
-    """How long a full queue holds a peer's stream back before its messages are dropped. Well
-    below the 5 s after which stock peers give a blocked stream up."""
+    """How long a full queue from which no handler takes anything holds a peer's stream back before
+    its messages are dropped. Below the 5 s after which stock peers give a blocked stream up."""
     handlers: int = 32
     """Gossip handlers that run at a time: enough to fill a batch of signature checks."""
     outbound_messages: int = 8192

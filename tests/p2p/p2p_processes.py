@@ -34,7 +34,8 @@ async def process(
         assert running.stdout is not None
         try:
             with trio.fail_after(START_TIMEOUT_S):
-                yield running, await read_line(running.stdout)
+                first = await read_line(running.stdout)
+            yield running, first
         finally:
             nursery.cancel_scope.cancel()
 
