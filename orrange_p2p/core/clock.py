@@ -213,7 +213,7 @@ class Clock:
     @property
     def missing(self) -> tuple[Digest, ...]:
         """Every parent that some orphan waits for and that we do not have, ascending."""
-        return tuple(sorted([d for d in self._dag.waiting if d not in self._dag.orphans]))
+        return self._dag.missing()
 
     @property
     def orphan_count(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from orrange_p2p.core.clock import Clock
-from orrange_p2p.core.ids import ZERO32, Address, Digest, Round, Seq, TimeMs
+from orrange_p2p.core.ids import MAX_UINT63, ZERO32, Address, Digest, Round, Seq, TimeMs
 from orrange_p2p.core.ticks import HeadItem
 
 RELIST_ROUNDS: Final = 32
@@ -40,6 +40,8 @@ class Pace(NamedTuple):
     max_listed: int = 3072
     """Entry digests in one tick. At most 68 bytes each, an item of its own included, so a tick
     stays below 216 KiB of its 256."""
+    rounds_per_era: int = MAX_UINT63
+    """Rounds from this one on are not ticked: the era's reveals end there."""
 
 
 class TickDraft(NamedTuple):
@@ -283,7 +285,9 @@ class Pacemaker:
 
     # Contents.
 
-    def _draft(self, round: int, parents: dict[Address, Digest]) -> TickDraft:
+    def _draft(self, round: int, parents: dict[Address, Digest]) -> TickDraft | Wait:
+        if round >= self._pace.rounds_per_era:
+            return Wait(None)
         chosen = dict(parents)
         if self._witness in chosen and self._is_left_behind():
             del chosen[self._witness]

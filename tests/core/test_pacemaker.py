@@ -188,6 +188,12 @@ def test_no_round_up_to_the_last_signed_one_is_ticked_again() -> None:
     assert bench.tick(10**9).round == 39
 
 
+def test_it_stops_at_the_end_of_the_era() -> None:
+    bench = Bench(table_of(1), pace=Pace(rounds_per_era=2))
+    assert [bench.tick(now).round for now in (0, 250)] == [0, 1]
+    assert bench.poll(10**9) == Wait(None)
+
+
 def test_its_own_tick_is_a_parent_and_an_equivocators_is_not() -> None:
     bench = Bench()
     own = bench.tick(0)
