@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterator
 from hashlib import sha256, shake_256
 from heapq import heapify, heappop, heappush
 from struct import unpack
 from typing import Final, NamedTuple
 
-from orrange_p2p.core import book, codec, evidence, limits
+from orrange_p2p.core import book, evidence, limits
 from orrange_p2p.core.accounts import (
-    ORDER_KEY_BYTES,
     Account,
     Binding,
     LiveOrder,
-    OrderGroup,
     delegation_digest,
 )
-from orrange_p2p.core.book import Book, Fill
+from orrange_p2p.core.book import Fill
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.errors import IllegalTransitionError, PeerError
 from orrange_p2p.core.genesis import Genesis
@@ -43,7 +40,6 @@ from orrange_p2p.core.ids import (
     TimeMs,
 )
 from orrange_p2p.core.matches import Match, MatchEvent, MatchState, match_id, trade_terms
-from orrange_p2p.core.merkle import SparseMerkleMap
 from orrange_p2p.core.operations import (
     Accept,
     Amend,
@@ -57,6 +53,7 @@ from orrange_p2p.core.operations import (
     Side,
     TimeInForce,
 )
+from orrange_p2p.core.state import MarketState
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import secp256k1
 
@@ -131,27 +128,12 @@ class _NewOrder(NamedTuple):
     place: Place
 
 
-class Fold:
-    """One market's state: book, matches, accounts, and the root that names them all."""
+class Fold(MarketState):
+    """One market: its state, and ``apply``, which takes it from one epoch to the next."""
 
     def __init__(self, genesis: Genesis, market_id: MarketId, table: WitnessTable) -> None:
-        self.genesis = genesis
-        self.parameters = genesis.parameters
-        self.separator = genesis.separator
-        self.market_id = market_id
-        self.market = genesis.market(market_id)
-        self.epoch = Epoch(0)
-        self.time_ms = genesis.start_ms
-        self.seed = sha256(genesis.network_id + market_id).digest()
-        self.root = ZERO32
-        self.book = Book()
-        self.matches: dict[MatchId, Match] = {}
-        self.accounts: dict[Address, Account] = {}
-        self._reputations = {author.address: author.reputation for author in genesis.authors}
-        self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
-        self._matches_map = SparseMerkleMap(32)
-        self._accounts_map = SparseMerkleMap(20)
-        self._rounds = 0
+        super().__init__(genesis, market_id)
+        self._separator = genesis.separator
         self._table = table
         self._reported: dict[Address, Epoch] = {}
         self._seen_epoch = Epoch(0)
@@ -160,53 +142,18 @@ class Fold:
         self._ending_ms: list[tuple[int, int, LiveOrder]] = []
         self._ending_epoch: list[tuple[int, int, LiveOrder]] = []
         self._pushed = 0
-        self._live_count = 0
         self._revoked: list[Address] = []
-        self._changed_groups: list[OrderGroup] = []
-        self._changed_accounts: list[Account] = []
-        self._changed_matches: dict[MatchId, Match] = {}
         self._matched: list[Match] = []
         self._traded: list[Match] = []
         self._lapsed: list[Lapse] = []
         self._refused: list[tuple[OrderId, Refusal]] = []
-        self._ended: list[LiveOrder] = []
         self._accepting: set[tuple[MatchId, Address]] = set()
         self._returned: list[tuple[LiveOrder, int]] = []
-
-    # --- what others ask ---
 
     def begin_era(self, table: WitnessTable) -> None:
         """Judge reports by another era's witnesses from the next epoch on."""
         self._table = table
         self._reported = {w: e for w, e in self._reported.items() if table.weight_of(w) > 0}
-
-    def is_eligible(self, author: Address) -> bool:
-        """Whether this author's entries count in the cut of the next epoch."""
-        if self.genesis.open or author in self._reputations:
-            return True
-        account = self.accounts.get(author)
-        return account is not None and account.binding is not None
-
-    def is_frozen(self, author: Address) -> bool:
-        account = self.accounts.get(author)
-        return account is not None and account.frozen
-
-    def order(self, order_id: OrderId) -> LiveOrder | None:
-        """The live order of that name, or None."""
-        account = self.accounts.get(order_id.author)
-        return None if account is None else account.order(order_id.seq, order_id.position)
-
-    def live_orders(self) -> Iterator[LiveOrder]:
-        """Every live order, in no particular order."""
-        for account in self.accounts.values():
-            for group in account.groups.values():
-                for order in group.slots:
-                    if order is not None:
-                        yield order
-
-    @property
-    def live_order_count(self) -> int:
-        return self._live_count
 
     # --- apply ---
 
@@ -223,7 +170,7 @@ class Fold:
             account = self.accounts[entry.author]
             account.next_seq = Seq(entry.seq + 1)
             account.head = entry.digest
-            self._touch(account)
+            self.touch(account)
         self._delegations(entries)
         self._accepts(entries)
         new = self._cancels_and_places(entries)
@@ -259,41 +206,12 @@ class Fold:
         self.epoch = facts.epoch
         self.time_ms = facts.time_ms
         self.seed = sha256(self.seed + facts.reveal).digest()
-        self._rounds = facts.era * self.parameters.rounds_per_era + facts.round
+        self.rounds = facts.era * self.parameters.rounds_per_era + facts.round
         for entry in facts.entries:
-            self._account(entry.author)
+            self.account(entry.author)
         for session in self._revoked:
             self._cancel_all(self.accounts[session], None, book.USER)
         self._revoked = []
-
-    def _account(self, author: Address) -> Account:
-        account = self.accounts.get(author)
-        if account is None:
-            reputation = self._reputations.get(author, 0)
-            burst = self.parameters.operations_burst
-            account = Account(author, reputation, burst, self._rounds)
-            self.accounts[author] = account
-        return account
-
-    def _touch(self, account: Account) -> None:
-        if not account.changed:
-            account.changed = True
-            self._changed_accounts.append(account)
-
-    def note_changed(self, order: LiveOrder) -> None:
-        """Note that an order changed, and let go of it once nothing of it is live."""
-        group = order.group
-        if not group.changed:
-            group.changed = True
-            self._changed_groups.append(group)
-        if not order.is_live():
-            if group.slots[order.slot] is order:
-                group.slots[order.slot] = None
-                group.count -= 1
-                group.account.live_orders -= 1
-                self._live_count -= 1
-                self._ended.append(order)
-                self._touch(group.account)
 
     # --- phase 1: evidence and freezes ---
 
@@ -303,17 +221,17 @@ class Fold:
             for operation in entry.operations:
                 if type(operation) is Evidence and operation.kind == EvidenceKind.FORK:
                     try:
-                        guilty.add(evidence.culprit(operation, self.separator, self.market_id))
+                        guilty.add(evidence.culprit(operation, self._separator, self.market_id))
                     except PeerError:
                         continue  # shows nothing, so it does nothing: it cost its author a token's
                         # worth of bytes, and an entry's validity must not depend on it
         frozen = []
         for author in sorted(guilty):
-            account = self._account(author)
+            account = self.account(author)
             if account.frozen:
                 continue
             account.frozen = True
-            self._touch(account)
+            self.touch(account)
             self._cancel_all(account, None, book.FROZEN)
             frozen.append(author)
         if frozen:
@@ -341,14 +259,14 @@ class Fold:
             if session is not None and bound is not None and bound.owner == owner:
                 session.binding = bound._replace(revoked_epoch=self.epoch + 1)
                 self._revoked.append(operation.session)
-                self._touch(session)
+                self.touch(session)
             return
-        if self.accounts[owner].binding is not None or operation.session in self._reputations:
+        if self.accounts[owner].binding is not None or self.is_listed(operation.session):
             return  # no chains of delegation, and a listed author is nobody's session key
         if bound is not None and bound.owner != owner:
             return
         digest = delegation_digest(
-            self.separator,
+            self._separator,
             self.market_id,
             owner,
             operation.session,
@@ -357,12 +275,12 @@ class Fold:
         )
         if not secp256k1.is_signed_by(operation.session, digest, operation.consent):
             return
-        session = self._account(operation.session)
+        session = self.account(operation.session)
         session.binding = Binding(
             owner, operation.cap, self.epoch + 1, operation.expiry_ms, revoked_epoch=0
         )
         session.reputation = self.accounts[owner].reputation
-        self._touch(session)
+        self.touch(session)
 
     # --- phase 3: accepts ---
 
@@ -388,25 +306,19 @@ class Fold:
         if (match.id, author) in self._accepting:
             return  # one signature is checked per side and epoch: bad ones must not be cheap
         self._accepting.add((match.id, author))
-        digest = trade_terms(self.market, self.market_id, match).digest(self.separator)
+        digest = trade_terms(self.market, self.market_id, match).digest(self._separator)
         if not secp256k1.is_signed_by(author, digest, operation.signature):
             return
         match.advance(event)
         match.terms[author] = operation.terms
-        self._changed_matches[match.id] = match
+        self.note_match(match)
         if match.state == MatchState.BOUND:
-            for order in self._orders_of(match):
+            for order in self.orders_of(match):
                 order.reserved -= match.quantity
                 order.filled += match.quantity
                 self.note_changed(order)
             del self.matches[match.id]
             self._traded.append(match)
-
-    def _orders_of(self, match: Match) -> tuple[LiveOrder, LiveOrder]:
-        maker = self.order(match.maker)
-        taker = self.order(match.taker)
-        assert maker is not None and taker is not None, "reserved quantity keeps an order live"
-        return maker, taker
 
     # --- phase 4: cancels and amends; the places that survive them ---
 
@@ -470,8 +382,8 @@ class Fold:
         return unpack(f">{count}Q", shake_256(material).digest(8 * count))
 
     def _refill(self, account: Account) -> int:
-        elapsed = self._rounds - account.tokens_round
-        account.tokens_round = self._rounds
+        elapsed = self.rounds - account.tokens_round
+        account.tokens_round = self.rounds
         halved = account.halved_until >= self.epoch
         return limits.refilled(account.tokens, elapsed, self.parameters, halved)
 
@@ -522,7 +434,7 @@ class Fold:
                 order = heappop(heap)[2]
                 if order.is_live() and not order.ended:
                     self._end(order, book.EXPIRED)
-            if len(heap) > 2 * self._live_count + _DEAD_SLACK:
+            if len(heap) > 2 * self.live_order_count + _DEAD_SLACK:
                 heap[:] = [row for row in heap if row[2].is_live()]
                 heapify(heap)
 
@@ -536,7 +448,7 @@ class Fold:
             for match in self._unseen.popleft()[1]:
                 if match.id in self.matches:
                     match.deadline_epoch = deadline
-                    self._changed_matches[match.id] = match
+                    self.note_match(match)
                     self._due.setdefault(deadline, []).append(match)
         for match in self._due.pop(facts.epoch - 1, ()):
             if match.id in self.matches:
@@ -558,13 +470,13 @@ class Fold:
             return
         match.advance(MatchEvent.DEADLINE_PASSES)
         del self.matches[match.id]
-        self._changed_matches[match.id] = match
+        self.note_match(match)
         self._lapsed.append(Lapse(match, silent))
-        for order in self._orders_of(match):
+        for order in self.orders_of(match):
             author = order.group.account
             if author.address in silent:
                 author.halved_until = self.epoch + self.parameters.penalty_epochs
-                self._touch(author)
+                self.touch(author)
                 self._forfeit(order, match.quantity, book.UNSETTLED)
                 self._end(order, book.UNSETTLED)
             else:
@@ -631,12 +543,7 @@ class Fold:
                 deadline_ms,
                 group,
             )
-            # The order takes its slot before it matches: a fill is noted on both sides alike, and
-            # an order that is dead on return gives the slot back.
-            group.slots[order.slot] = order
-            group.count += 1
-            account.live_orders += 1
-            self._live_count += 1
+            self.seat(order)
             self._record(order, self.book.place(order))
             if order.open > 0:
                 self._pushed += 1
@@ -665,7 +572,7 @@ class Fold:
                 Lots(fill.quantity),
             )
             self.matches[match.id] = match
-            self._changed_matches[match.id] = match
+            self.note_match(match)
             self._matched.append(match)
             self.note_changed(maker)
         removed = self.book.removed
@@ -680,25 +587,7 @@ class Fold:
     def _finish(self, facts: EpochFacts, frozen: tuple[Address, ...], placed: int) -> EpochOutcome:
         if self._matched:
             self._unseen.append((facts.epoch, self._matched))
-        self._store_leaves()
-        self.root = sha256(
-            codec.encode(
-                (
-                    self.market_id,
-                    facts.epoch,
-                    facts.era,
-                    facts.round,
-                    facts.leader,
-                    self.seed,
-                    facts.time_ms,
-                    self._orders_map.root(),
-                    self._matches_map.root(),
-                    self._accounts_map.root(),
-                    tuple(sorted(self._reported.items())),
-                    self.root,
-                )
-            )
-        ).digest()
+        self.seal(facts.era, facts.round, facts.leader, tuple(sorted(self._reported.items())))
         outcome = EpochOutcome(
             facts.epoch,
             self.root,
@@ -707,7 +596,7 @@ class Fold:
             tuple(self._traded),
             tuple(self._lapsed),
             tuple(self._refused),
-            tuple(self._ended),
+            tuple(self.ended),
             frozen,
             placed,
         )
@@ -715,28 +604,8 @@ class Fold:
         self._traded = []
         self._lapsed = []
         self._refused = []
-        self._ended = []
+        self.ended = []
         return outcome
-
-    def _store_leaves(self) -> None:
-        for group in self._changed_groups:
-            group.changed = False
-            if group.count:
-                self._orders_map.set(group.key, group.leaf())
-            else:
-                self._orders_map.delete(group.key)
-                group.account.groups.pop(group.number, None)
-        self._changed_groups = []
-        for account in self._changed_accounts:
-            account.changed = False
-            self._accounts_map.set(account.address, account.leaf())
-        self._changed_accounts = []
-        for match in self._changed_matches.values():
-            if match.id in self.matches:
-                self._matches_map.set(match.id, match.leaf())
-            else:
-                self._matches_map.delete(match.id)
-        self._changed_matches = {}
 
 
 def _priority(returned: tuple[LiveOrder, int]) -> tuple[int, int]:

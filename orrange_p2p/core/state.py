@@ -1,0 +1,191 @@
+"""What a market is between two epochs: book, matches, accounts, and the root that names them all.
+
+``Fold`` says how it changes. Here is only the bookkeeping: who is where, what changed since the
+last root, and the leaves that the root commits to (protocol/02-merkle.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+from orrange_p2p.core import codec
+from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, OrderGroup
+from orrange_p2p.core.book import Book
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import (
+    ZERO32,
+    Address,
+    Digest,
+    Epoch,
+    Era,
+    MarketId,
+    MatchId,
+    OrderId,
+    Round,
+)
+from orrange_p2p.core.matches import Match
+from orrange_p2p.core.merkle import SparseMerkleMap
+
+
+class MarketState:
+    """One market's state. Only the fold changes it."""
+
+    def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
+        self.genesis = genesis
+        self.parameters = genesis.parameters
+        self.market_id = market_id
+        self.market = genesis.market(market_id)
+        self.epoch = Epoch(0)
+        self.time_ms = genesis.start_ms
+        self.seed = sha256(genesis.network_id + market_id).digest()
+        self.root = ZERO32
+        self.rounds = 0
+        """Rounds of the clock, counted over all eras: what token buckets are refilled by."""
+        self.book = Book()
+        self.matches: dict[MatchId, Match] = {}
+        """Those that may still be accepted."""
+        self.accounts: dict[Address, Account] = {}
+        self.live_order_count = 0
+        self.ended: list[LiveOrder] = []
+        """Orders that ended in the epoch under way."""
+        self._reputations = {author.address: author.reputation for author in genesis.authors}
+        self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
+        self._matches_map = SparseMerkleMap(32)
+        self._accounts_map = SparseMerkleMap(20)
+        self._changed_groups: list[OrderGroup] = []
+        self._changed_accounts: list[Account] = []
+        self._changed_matches: dict[MatchId, Match] = {}
+
+    # --- who is where ---
+
+    def is_listed(self, author: Address) -> bool:
+        """Whether genesis names this author."""
+        return author in self._reputations
+
+    def is_eligible(self, author: Address) -> bool:
+        """Whether this author's entries count in the cut of the next epoch."""
+        if self.genesis.open or author in self._reputations:
+            return True
+        account = self.accounts.get(author)
+        return account is not None and account.binding is not None
+
+    def is_frozen(self, author: Address) -> bool:
+        account = self.accounts.get(author)
+        return account is not None and account.frozen
+
+    def order(self, order_id: OrderId) -> LiveOrder | None:
+        """The live order of that name, or None."""
+        account = self.accounts.get(order_id.author)
+        return None if account is None else account.order(order_id.seq, order_id.position)
+
+    def live_orders(self) -> Iterator[LiveOrder]:
+        """Every live order, in no particular order."""
+        for account in self.accounts.values():
+            for group in account.groups.values():
+                for order in group.slots:
+                    if order is not None:
+                        yield order
+
+    def account(self, author: Address) -> Account:
+        """The account of an author; a new one starts with a full bucket."""
+        account = self.accounts.get(author)
+        if account is None:
+            reputation = self._reputations.get(author, 0)
+            burst = self.parameters.operations_burst
+            account = Account(author, reputation, burst, self.rounds)
+            self.accounts[author] = account
+        return account
+
+    def orders_of(self, match: Match) -> tuple[LiveOrder, LiveOrder]:
+        """The maker's and the taker's order of a match that is still pending."""
+        maker = self.order(match.maker)
+        taker = self.order(match.taker)
+        assert maker is not None and taker is not None, "reserved quantity keeps an order live"
+        return maker, taker
+
+    # --- what changed ---
+
+    def touch(self, account: Account) -> None:
+        """Note that an account changed."""
+        if not account.changed:
+            account.changed = True
+            self._changed_accounts.append(account)
+
+    def note_changed(self, order: LiveOrder) -> None:
+        """Note that an order changed, and let go of it once nothing of it is live."""
+        group = order.group
+        if not group.changed:
+            group.changed = True
+            self._changed_groups.append(group)
+        if not order.is_live():
+            if group.slots[order.slot] is order:
+                group.slots[order.slot] = None
+                group.count -= 1
+                group.account.live_orders -= 1
+                self.live_order_count -= 1
+                self.ended.append(order)
+                self.touch(group.account)
+
+    def note_match(self, match: Match) -> None:
+        """Note that a match is new, changed or gone."""
+        self._changed_matches[match.id] = match
+
+    def seat(self, order: LiveOrder) -> None:
+        """Give a new order its slot, before it meets the book: fills are noted on both sides alike,
+        and an order that is dead at once gives the slot back."""
+        group = order.group
+        group.slots[order.slot] = order
+        group.count += 1
+        group.account.live_orders += 1
+        self.live_order_count += 1
+
+    # --- the root ---
+
+    def seal(
+        self,
+        era: Era,
+        round: Round,
+        leader: Digest,
+        reported: tuple[tuple[Address, Epoch], ...],
+    ) -> None:
+        """Bring the leaves up to date and compute the root of the epoch."""
+        self._store_leaves()
+        self.root = sha256(
+            codec.encode(
+                (
+                    self.market_id,
+                    self.epoch,
+                    era,
+                    round,
+                    leader,
+                    self.seed,
+                    self.time_ms,
+                    self._orders_map.root(),
+                    self._matches_map.root(),
+                    self._accounts_map.root(),
+                    reported,
+                    self.root,
+                )
+            )
+        ).digest()
+
+    def _store_leaves(self) -> None:
+        for group in self._changed_groups:
+            group.changed = False
+            if group.count:
+                self._orders_map.set(group.key, group.leaf())
+            else:
+                self._orders_map.delete(group.key)
+                group.account.groups.pop(group.number, None)
+        self._changed_groups = []
+        for account in self._changed_accounts:
+            account.changed = False
+            self._accounts_map.set(account.address, account.leaf())
+        self._changed_accounts = []
+        for match in self._changed_matches.values():
+            if match.id in self.matches:
+                self._matches_map.set(match.id, match.leaf())
+            else:
+                self._matches_map.delete(match.id)
+        self._changed_matches = {}
