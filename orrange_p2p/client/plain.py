@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ def call(
             connection.settimeout(timeout_s)
             with short(path) as name:
                 connection.connect(name)
-            connection.sendall(line)
+            with suppress(BrokenPipeError):  # it may have said why before it closed
+                connection.sendall(line)
             with connection.makefile("rb") as file:
                 answer = file.readline(jsonrpc.MAX_REPLY_BYTES + 1)
     except TimeoutError:

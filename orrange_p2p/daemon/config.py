@@ -27,7 +27,18 @@ from orrange_p2p.core import genesis
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MarketId
 
-__all__ = ["LOG_LEVELS", "ROLES", "DataDir", "NodeConfig", "default_data_dir", "load_config"]
+__all__ = [
+    "DEFAULT_LISTEN",
+    "LOG_LEVELS",
+    "ROLES",
+    "DataDir",
+    "NodeConfig",
+    "default_data_dir",
+    "load_config",
+    "load_genesis",
+    "parse_bootstrap",
+    "parse_listen",
+]
 
 ROLES: Final = ("witness", "trader")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -158,7 +169,7 @@ def load_config(path: Path) -> NodeConfig:
     for name, value in document.items():
         try:
             values[name] = _KEYS[name](value)
-        except ValueError as error:
+        except ConfigError as error:
             raise ConfigError(f"{file}: {name}: {error}") from None
     if "rpc_socket" in values:
         values["rpc_socket"] = path / values["rpc_socket"]
@@ -192,24 +203,24 @@ def _read(file: Path) -> str:
         raise ConfigError(f"{file} is not UTF-8 text") from None
 
 
-# --- one parser per key; each raises ValueError with what it wants ---
+# --- one parser per key; each raises ConfigError with what it wants ---
 
 _Item = TypeVar("_Item")
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise ValueError(f"must be a text, not {value!r}")
+        raise ConfigError(f"must be a text, not {value!r}")
     return value
 
 
 def _array(parse: Callable[[str], _Item]) -> Callable[[object], tuple[_Item, ...]]:
     def parse_array(value: object) -> tuple[_Item, ...]:
         if not isinstance(value, list):
-            raise ValueError(f'must be a list of texts such as ["..."], not {value!r}')
+            raise ConfigError(f'must be a list of texts such as ["..."], not {value!r}')
         items = tuple(parse(_text(item)) for item in value)
         if len(set(items)) != len(items):
-            raise ValueError("lists something twice")
+            raise ConfigError("lists something twice")
         return items
 
     return parse_array
@@ -218,21 +229,23 @@ def _array(parse: Callable[[str], _Item]) -> Callable[[object], tuple[_Item, ...
 def _one_of(known: tuple[str, ...]) -> Callable[[object], str]:
     def parse(value: object) -> str:
         if value not in known:
-            raise ValueError(f"{value!r} is none of: {', '.join(known)}")
+            raise ConfigError(f"{value!r} is none of: {', '.join(known)}")
         return _text(value)
 
     return parse
 
 
-def _listen(value: str) -> str:
+def parse_listen(value: str) -> str:
+    """Raises ``ConfigError`` unless it is a multiaddr that can be listened on."""
     if not _LISTEN.fullmatch(value) or int(value.rpartition("/")[2]) > 65535:
-        raise ValueError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}")
+        raise ConfigError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}")
     return value
 
 
-def _bootstrap(value: str) -> str:
+def parse_bootstrap(value: str) -> str:
+    """Raises ``ConfigError`` unless it is a multiaddr that can be dialled."""
     if not _BOOTSTRAP.fullmatch(value):
-        raise ValueError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}/p2p/<peer id>")
+        raise ConfigError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}/p2p/<peer id>")
     return value
 
 
@@ -242,14 +255,14 @@ def _market(value: str) -> MarketId:
     except ValueError:
         octets = b""
     if len(octets) != 32:
-        raise ValueError(f"{value!r} is not a market id: 0x and 64 hexadecimal digits")
+        raise ConfigError(f"{value!r} is not a market id: 0x and 64 hexadecimal digits")
     return MarketId(octets)
 
 
 _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "roles": _array(_one_of(ROLES)),
-    "listen": _array(_listen),
-    "bootstrap": _array(_bootstrap),
+    "listen": _array(parse_listen),
+    "bootstrap": _array(parse_bootstrap),
     "markets": _array(_market),
     "rpc_socket": lambda value: Path(_text(value)),
     "log_level": _one_of(LOG_LEVELS),

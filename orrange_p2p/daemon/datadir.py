@@ -16,10 +16,12 @@ from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.signers.keyfile import create_secret, open_signer, read_secret
 
 __all__ = [
+    "DEVELOPMENT_MARKET",
     "development_genesis",
     "make_directory",
     "make_keys",
     "reveal_chain",
+    "trader_addresses",
     "witness_of",
     "write_config",
     "write_network",
@@ -80,6 +82,11 @@ def witness_of(directory: DataDir, markets: Sequence[Market], weight: int = 1) -
     address = open_signer(directory.witness_key).address
     anchors = tuple(reveal_chain(secret, market.id).anchor for market in markets)
     return Witness(address, Weight(weight), anchors)
+
+
+def trader_addresses(directory: DataDir) -> list[Address]:
+    """Whose logs the node may write, by number of the key."""
+    return [open_signer(path).address for path in directory.trader_keys()]
 
 
 def development_genesis(witnesses: Sequence[Witness], start_ms: TimeMs) -> Genesis:

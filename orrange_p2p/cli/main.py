@@ -1,0 +1,104 @@
+"""The ``orrange`` command: a table of subcommands and what errors become.
+
+Exit status: 0 all is well; 1 it failed, or a check found a difference; 2 the call, a file or a
+key has to be mended first; 3 no node or peer answers; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final, NoReturn
+
+import click
+
+import orrange_p2p
+from orrange_p2p.core.errors import CallerError, DeadlineError, OrrangeError, UnreachableError
+
+COMMANDS: Final = {
+    "init": "Make a data directory: keys, network, configuration.",
+    "run": "Run the node of a data directory.",
+    "status": "Ask the running node how it is.",
+    "demo": "Watch nodes on this machine build one order book.",
+    "replay": "Hold the matcher against a recorded exchange session.",
+    "bench": "Measure the matcher and the ingest path.",
+}
+"""Name to line of help. ``orrange_p2p.cli.<name>`` holds ``command`` and is imported on use."""
+
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130
+
+
+class _Commands(click.Group):
+    """Looks commands up in the table: one that is broken or slow to import costs no other."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = f"orrange_p2p.cli.{cmd_name}"
+        try:
+            command = import_module(module).command
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise click.UsageError(f"this build has no command {cmd_name!r}") from None
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OrrangeError, KeyboardInterrupt, BaseExceptionGroup) as error:
+            _fail(ctx, error)
+
+
+def _fail(ctx: click.Context, error: BaseException) -> NoReturn:
+    """One line for what was expected; anything else keeps its traceback."""
+    causes = _leaves(error)
+    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        ctx.exit(INTERRUPTED)
+    expected = [cause for cause in causes if isinstance(cause, OrrangeError)]
+    if len(expected) < len(causes):
+        raise error
+    for message in dict.fromkeys(str(cause) or type(cause).__name__ for cause in expected):
+        click.echo(f"orrange: {message}", err=True)
+    ctx.exit(max(map(exit_status, expected)))
+
+
+def _leaves(error: BaseException) -> Sequence[BaseException]:
+    """What nurseries have gathered."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+
+
+def exit_status(error: OrrangeError) -> int:
+    """What a script can tell errors apart by."""
+    if isinstance(error, CallerError):
+        return USAGE
+    return UNREACHABLE if isinstance(error, UnreachableError | DeadlineError) else FAILED
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(orrange_p2p.__version__, prog_name="orrange")
+def main() -> None:
+    """An order book that every node computes for itself, and trades between the two parties.
+
+    Begin with `orrange demo`; for a node of your own: `orrange init --dev`, then `orrange run`.
+
+    Exit status: 0 all is well; 1 it failed, or a check found a difference; 2 the call, a file or
+    a key has to be mended first; 3 no node or peer answers.
+    """
+
+
+if __name__ == "__main__":
+    main()

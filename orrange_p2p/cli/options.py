@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orrange_p2p.daemon.config import default_data_dir
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=default_data_dir,
+    help="Made by `orrange init`; by default $ORRANGE_DATA_DIR or ~/.local/share/orrange.",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, as is done anyway when piped."
+)
+
+
+def wants_json(as_json: bool) -> bool:
+    """Tables are for people: JSON where it is asked for, and wherever output is no terminal."""
+    return as_json or not sys.stdout.isatty()
+
+
+def echo_json(value: Any) -> None:
+    """One line on standard output."""
+    click.echo(json.dumps(value, separators=(",", ":")))
