@@ -209,7 +209,6 @@ def _repeated(accepts: Accepts, low: int, high: int) -> Group:
         end = at
         while end < len(items) and end - at < high and accepts(items[end]):
             end += 1
-        for stop in range(end, at + low - 1, -1):
-            yield stop
+        yield from range(end, at + low - 1, -1)
 
     return match

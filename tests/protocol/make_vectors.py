@@ -615,7 +615,7 @@ def bad_operations() -> list[Json]:
     ]
 
 
-# --- ticks, frames, evidence, sync ------------------------------------------------------------------
+# --- ticks, frames, evidence, sync --------------------------------------------------------------
 
 
 def tick_body(
@@ -927,7 +927,7 @@ def sync_vectors() -> Json:
     )
 
 
-# --- trees ----------------------------------------------------------------------------------------
+# --- trees --------------------------------------------------------------------------------------
 
 # The leaves of the test tree of the certificate transparency project, whose roots are published.
 KNOWN_LEAVES = [
@@ -971,10 +971,16 @@ def merkle_list_vectors() -> Json:
             forged("index_past_end", "no such leaf", index=7),
             forged("index_negative", "no such leaf", index=-1),
             forged("no_leaves", "an empty list has no leaf", index=0, count=0, path=[]),
-            forged("node_as_leaf", "an inner node is no leaf", leaf=inner, index=0, count=4,
-                   path=path[1:]),
+            forged(
+                "node_as_leaf",
+                "an inner node is no leaf",
+                leaf=inner,
+                index=0,
+                count=4,
+                path=path[1:],
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 def proof_json(proof: merkle.MapProof | None) -> Json | None:
@@ -1066,9 +1072,18 @@ def merkle_map_vectors() -> Json:
             forged("step_twice", "a bit twice", shown._replace(steps=(step, *shown.steps))),
             forged("bit_past_end", "no such bit", with_step(merkle.Step(32, step.sibling))),
             forged("bit_negative", "no such bit", with_step(merkle.Step(-1, step.sibling))),
-            forged("other_bit", "the bit is part of the hash", with_step(
-                merkle.Step(shown.steps[1].bit - 1 if shown.steps[1].bit - 1 != step.bit else
-                            step.bit + 0, ZERO32))),
+            forged(
+                "other_bit",
+                "the bit is part of the hash",
+                with_step(
+                    merkle.Step(
+                        shown.steps[1].bit - 1
+                        if shown.steps[1].bit - 1 != step.bit
+                        else step.bit + 0,
+                        ZERO32,
+                    )
+                ),
+            ),
             forged("short_sibling", "31 bytes", with_step(merkle.Step(step.bit, bytes(31)))),
             forged("other_walk", "speaks of a key on another path", shown, flipped),
             forged("other_key_length", "keys of 4 bytes", shown, present + b"\0"),
@@ -1078,10 +1093,10 @@ def merkle_map_vectors() -> Json:
                 shown._replace(leaf_key=present + b"4", leaf_value=b""),
             ),
         ],
-    )  # fmt: skip
+    )
 
 
-# --- clock ------------------------------------------------------------------------------------------
+# --- clock --------------------------------------------------------------------------------------
 
 
 def leader_vectors() -> Json:
@@ -1138,16 +1153,24 @@ def seed_vectors() -> Json:
         sort_keys=keys,
         chain={"anchor": hexed(made.anchor), "length": CHAIN_LENGTH, "reveals": reveals},
         invalid=[
-            invalid("other_position", {"position": 3, "reveal": hexed(made.reveal(4))}, "invalid",
-                    "the reveal of position 4"),
+            invalid(
+                "other_position",
+                {"position": 3, "reveal": hexed(made.reveal(4))},
+                "invalid",
+                "the reveal of position 4",
+            ),
             invalid("made_up", {"position": 0, "reveal": hexed(ZERO32)}, "invalid", "not a link"),
-            invalid("past_the_end", {"position": 64, "reveal": hexed(made.reveal(63))}, "invalid",
-                    "the chain has 64 links"),
+            invalid(
+                "past_the_end",
+                {"position": 64, "reveal": hexed(made.reveal(63))},
+                "invalid",
+                "the chain has 64 links",
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
-# --- book -------------------------------------------------------------------------------------------
+# --- book ---------------------------------------------------------------------------------------
 
 Script = Callable[["Story"], None]
 
@@ -1312,8 +1335,11 @@ def both_accept_at_once(s: Story) -> None:
 
 def priority(s: Story) -> None:
     s.epoch("alice offers at 102", ("alice", [sell(102, 1)]))
-    s.epoch("carol offers at 101, alice at 101 and 102", ("alice", [sell(101, 1), sell(102, 1)]),
-            ("carol", [sell(101, 1)]))  # fmt: skip
+    s.epoch(
+        "carol offers at 101, alice at 101 and 102",
+        ("alice", [sell(101, 1), sell(102, 1)]),
+        ("carol", [sell(101, 1)]),
+    )
     s.epoch("bob sweeps: best price, then epoch, then the epoch's sort", ("bob", [buy(102, 5)]))
 
 
@@ -1396,12 +1422,20 @@ def self_trades(s: Story) -> None:
 
 
 def reputations(s: Story) -> None:
-    s.epoch("carol (0) offers at 100, bob (500) at 101", ("carol", [sell(100, 1)]),
-            ("bob", [sell(101, 1, min_reputation=800)]))  # fmt: skip
-    s.epoch("alice (1000) wants 400: passes carol, takes bob's",
-            ("alice", [buy(101, 1, min_reputation=400)]))  # fmt: skip
-    s.epoch("carol's buy takes back her own offer and passes bob's, who wants 800",
-            ("carol", [buy(101, 1, self_trade=1)]), ("bob", [sell(101, 1, min_reputation=800)]))  # fmt: skip
+    s.epoch(
+        "carol (0) offers at 100, bob (500) at 101",
+        ("carol", [sell(100, 1)]),
+        ("bob", [sell(101, 1, min_reputation=800)]),
+    )
+    s.epoch(
+        "alice (1000) wants 400: passes carol, takes bob's",
+        ("alice", [buy(101, 1, min_reputation=400)]),
+    )
+    s.epoch(
+        "carol's buy takes back her own offer and passes bob's, who wants 800",
+        ("carol", [buy(101, 1, self_trade=1)]),
+        ("bob", [sell(101, 1, min_reputation=800)]),
+    )
 
 
 def limits(s: Story) -> None:
@@ -1409,17 +1443,24 @@ def limits(s: Story) -> None:
         "eight tokens: the ninth and tenth place are refused; four orders may be live",
         ("alice", [buy(price, 1) for price in range(10, 20)]),
     )
-    s.epoch("two rounds on: four tokens; a cancel costs none",
-            ("alice", [CancelAll(), *[buy(price, 1) for price in range(30, 36)]]))  # fmt: skip
+    s.epoch(
+        "two rounds on: four tokens; a cancel costs none",
+        ("alice", [CancelAll(), *[buy(price, 1) for price in range(30, 36)]]),
+    )
 
 
 def deadline(s: Story) -> None:
     s.epoch("alice offers 5", ("alice", [sell(100, 5)]))
     made = s.epoch("bob takes 3", ("bob", [buy(100, 3)]))
-    s.epoch("two of four witnesses have applied it: no deadline yet",
-            reports=[("witness 0", 2), ("witness 1", 2)])  # fmt: skip
-    s.epoch("a third: accepts count through epoch 6", ("alice", s.accepts("alice", *made.matches)),
-            reports=[("witness 2", 3)])  # fmt: skip
+    s.epoch(
+        "two of four witnesses have applied it: no deadline yet",
+        reports=[("witness 0", 2), ("witness 1", 2)],
+    )
+    s.epoch(
+        "a third: accepts count through epoch 6",
+        ("alice", s.accepts("alice", *made.matches)),
+        reports=[("witness 2", 3)],
+    )
     s.epoch("epoch 5")
     s.epoch("epoch 6, the last")
     s.epoch(
@@ -1431,8 +1472,7 @@ def deadline(s: Story) -> None:
 
 
 def returned_quantity(s: Story) -> None:
-    s.epoch("alice offers 4",
-            ("alice", [sell(100, 4)]))  # fmt: skip
+    s.epoch("alice offers 4", ("alice", [sell(100, 4)]))
     first = s.epoch("bob takes all 4", ("bob", [buy(100, 4)])).matches
     s.epoch("carol bids 3: nothing is left to take", ("carol", [buy(100, 3)]), reports=s.quorum(2))
     s.epoch("alice accepts", ("alice", s.accepts("alice", *first)))
@@ -1446,8 +1486,10 @@ def bad_accepts(s: Story) -> None:
     (good,) = s.accepts("alice", *made.matches)
     assert isinstance(good, Accept)
     forged = good._replace(signature=secp256k1.sign(key("bob"), ZERO32))
-    s.epoch("alice's first accept is badly signed; a second in the same epoch is not looked at",
-            ("alice", [forged, good]))  # fmt: skip
+    s.epoch(
+        "alice's first accept is badly signed; a second in the same epoch is not looked at",
+        ("alice", [forged, good]),
+    )
     s.epoch("carol is no party", ("carol", s.accepts("carol", *made.matches)))
     s.epoch("alice accepts, twice", ("alice", [good, good]))
     s.epoch("of an unknown match", ("bob", [good._replace(match_id=ZERO32)]))
@@ -1484,13 +1526,17 @@ def delegations(s: Story) -> None:
     s.epoch("alice does not trade with herself", ("alice", [buy(100, 1)]))
     s.epoch("bob takes 1 of it", ("bob", [buy(100, 1)]))
     s.epoch("past its expiry: ended, and places are refused", ("session", [sell(100, 1)]))
-    s.epoch("a second session", ("alice", [Delegate(
-        address("session 2"), 9, TOP, consent("alice", "session 2", 9, TOP))]))  # fmt: skip
+    s.epoch(
+        "a second session",
+        ("alice", [Delegate(address("session 2"), 9, TOP, consent("alice", "session 2", 9, TOP))]),
+    )
     s.epoch("it trades", ("session 2", [sell(120, 1)]))
     s.epoch("revoked: from the next epoch", ("alice", [Delegate(address("session 2"), 0, 0, b"")]))
     s.epoch("its order is gone, its places are refused", ("session 2", [sell(120, 1)]))
-    s.epoch("bob cannot take another's session key",
-            ("bob", [Delegate(address("session 2"), 9, TOP, consent("bob", "session 2", 9, TOP))]))  # fmt: skip
+    s.epoch(
+        "bob cannot take another's session key",
+        ("bob", [Delegate(address("session 2"), 9, TOP, consent("bob", "session 2", 9, TOP))]),
+    )
 
 
 def announcing(s: Story) -> None:
@@ -1531,7 +1577,7 @@ def book_vectors() -> Json:
     )
 
 
-# --- files ------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------
 
 FILES: dict[str, Callable[[], Json]] = {
     "codec.json": codec_vectors,

@@ -334,7 +334,7 @@ def test_sync_refuses_replies(case: Json) -> None:
     must_fail(case, lambda: sync.decode_reply(octets(case["input"])))
 
 
-# --- trees ----------------------------------------------------------------------------------------
+# --- trees --------------------------------------------------------------------------------------
 
 
 def naive_root(leaves: list[bytes]) -> bytes:
@@ -435,7 +435,7 @@ def test_merkle_map_refuses(case: Json) -> None:
     )
 
 
-# --- clock ------------------------------------------------------------------------------------------
+# --- clock --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("case", cases("leader"))
@@ -502,7 +502,7 @@ def test_reveals_refuse(case: Json) -> None:
         must_fail(case, lambda v=verifier: v.check(claim["position"], octets(claim["reveal"])))  # type: ignore[misc]
 
 
-# --- book -------------------------------------------------------------------------------------------
+# --- book ---------------------------------------------------------------------------------------
 
 
 def facts_of(shown: Json) -> EpochFacts:

@@ -1,0 +1,209 @@
+"""network.toml: the shortest one, the round trip, and one message for each thing wrong with it."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orrange_p2p.core import genesis
+from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.genesis import (
+    Author,
+    Genesis,
+    Market,
+    Parameters,
+    Witness,
+    parse_toml,
+    to_toml,
+)
+from orrange_p2p.core.ids import Address, TimeMs, Weight
+
+SHORTEST = f"""
+name = "tiny"
+home_chain = "eip155:31337"
+registry = "0x{"00" * 20}"
+start_ms = 1700000000000
+open = true
+
+[[witnesses]]
+address = "0x{"11" * 20}"
+weight = 1
+anchors = ["0x{"22" * 32}"]
+
+[[markets]]
+base = "eip155:31337/slip44:60"
+quote = "eip155:31337/erc20:0x{"33" * 20}"
+tick_size = 1
+lot_size = 1000
+settlement = "atomic"
+timing = "evm"
+rate_numerator = 1
+rate_denominator = 1
+volatility_ppm = 40000
+"""
+
+
+def test_the_shortest_network_file() -> None:
+    network = parse_toml(SHORTEST)
+    assert network.name == "tiny" and network.open and network.authors == ()
+    assert network.parameters == Parameters()
+    assert network.witnesses == (Witness(Address(b"\x11" * 20), Weight(1), (b"\x22" * 32,)),)
+    assert network.market(network.markets[0].id) is network.markets[0]
+    assert network.anchors(network.markets[0].id) == {b"\x11" * 20: b"\x22" * 32}
+    assert parse_toml(to_toml(network)) == network
+
+
+def test_every_field_changes_the_network() -> None:
+    network = parse_toml(SHORTEST)
+    market = attrs.evolve(network.markets[0], lot_size=7)
+    others = [
+        attrs.evolve(network, name="other"),
+        attrs.evolve(network, home_chain="eip155:1"),
+        attrs.evolve(network, registry=b"\x01" * 20),
+        attrs.evolve(network, start_ms=1),
+        attrs.evolve(network, open=False),
+        attrs.evolve(network, authors=(Author(Address(b"\x05" * 20), 3),)),
+        attrs.evolve(network, markets=(market,)),
+        attrs.evolve(network, witnesses=(Witness(b"\x12" * 20, 1, (b"\x22" * 32,)),)),  # type: ignore[arg-type]
+        attrs.evolve(network, witnesses=(Witness(b"\x11" * 20, 2, (b"\x22" * 32,)),)),  # type: ignore[arg-type]
+        attrs.evolve(network, witnesses=(Witness(b"\x11" * 20, 1, (b"\x23" * 32,)),)),  # type: ignore[arg-type]
+    ]
+    for field in attrs.fields(Parameters):
+        changed = attrs.evolve(network.parameters, **{field.name: field.default + 1})
+        others.append(attrs.evolve(network, parameters=changed))
+    ids = {one.network_id for one in (network, *others)}
+    separators = {one.separator for one in (network, *others)}
+    assert len(ids) == len(separators) == len(others) + 1
+
+
+def test_every_field_changes_the_market() -> None:
+    market = parse_toml(SHORTEST).markets[0]
+    others = [
+        attrs.evolve(market, base="eip155:31337/slip44:0"),
+        attrs.evolve(market, quote="eip155:31337/slip44:0"),
+        attrs.evolve(market, settlement="htlc"),
+        attrs.evolve(market, timing="btc"),
+    ]
+    for field in attrs.fields(Market):
+        if field.type == "int":
+            value = getattr(market, field.name)
+            others.append(attrs.evolve(market, **{field.name: value + 1}))
+    assert len(others) == 9
+    assert len({one.id for one in (market, *others)}) == len(others) + 1
+
+
+addresses = st.binary(min_size=20, max_size=20).map(Address)
+positive = st.integers(1, (1 << 63) - 1)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Genesis:
+    lots = draw(st.lists(positive, min_size=1, max_size=3, unique=True))
+    market = parse_toml(SHORTEST).markets[0]
+    anchors = st.lists(
+        st.binary(min_size=32, max_size=32), min_size=len(lots), max_size=len(lots)
+    ).map(tuple)
+    witnesses = draw(st.sets(addresses, min_size=1, max_size=32))
+    authors = draw(st.sets(addresses, max_size=5))
+    return Genesis(
+        # Control characters are left out: see the test below.
+        name=draw(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=16)),
+        home_chain=f"eip155:{draw(st.integers(0, 10**9))}",
+        registry=draw(addresses),
+        start_ms=TimeMs(draw(st.integers(0, (1 << 63) - 1))),
+        open=draw(st.booleans()),
+        parameters=Parameters(*(draw(positive) for _ in attrs.fields(Parameters))),
+        witnesses=tuple(
+            Witness(a, Weight(draw(st.integers(1, (1 << 32) - 1))), draw(anchors))
+            for a in sorted(witnesses)
+        ),
+        authors=tuple(Author(a, draw(st.integers(0, (1 << 63) - 1))) for a in sorted(authors)),
+        markets=tuple(attrs.evolve(market, lot_size=lot) for lot in lots),
+    )
+
+
+@given(networks())
+@settings(max_examples=50, deadline=None)
+def test_any_network_survives_its_file(network: Genesis) -> None:
+    again = parse_toml(to_toml(network))
+    assert again == network
+    assert again.network_id == network.network_id
+
+
+def test_the_file_may_list_in_any_order() -> None:
+    blocks = [
+        f'[[witnesses]]\naddress = "0x{n:040x}"\nweight = 1\nanchors = ["0x{"22" * 32}"]\n'
+        for n in (3, 1, 2)
+    ]
+    network = parse_toml(SHORTEST + "\n" + "\n".join(blocks))
+    assert [w.address[-1] for w in network.witnesses] == [1, 2, 3, 0x11]
+
+
+WRONG = [
+    ('name = "tiny"', "name = ", "not TOML"),
+    ('name = "tiny"', "", "network file: 'name' is missing"),
+    ('name = "tiny"', "name = 7", "'name' must be of type str"),
+    ('name = "tiny"', 'name = ""', "name must have 1 .. 64 bytes"),
+    ('name = "tiny"', f'name = "{"é" * 33}"', "name must have 1 .. 64 bytes"),
+    ('name = "tiny"', 'name = "tiny"\nnmae = 1', "unknown key 'nmae'; known: name, home_chain"),
+    ('eip155:31337"\nreg', 'eip155"\nreg', "'eip155' is not a CAIP-2 chain id"),
+    (f'registry = "0x{"00" * 20}"', 'registry = "0x00"', "'registry' must be 0x and 40"),
+    (f'registry = "0x{"00" * 20}"', "registry = 0", "'registry' must be 0x and 40"),
+    ("start_ms = 1700000000000", "start_ms = -1", "'start_ms' must be an integer in 0 .. 2^63-1"),
+    ("start_ms = 1700000000000", "start_ms = 1.0", "'start_ms' must be an integer in 0 .. 2^63-1"),
+    ("start_ms = 1700000000000", "start_ms = true", "'start_ms' must be an integer"),
+    ("open = true", "open = 1", "'open' must be of type bool"),
+    ("open = true", "open = true\nparameters = 3", "'parameters' must be a table: [parameters]"),
+    ("open = true", "open = true\nauthors = 3", "'authors' must be an array of tables"),
+    ("open = true", "open = true\nauthors = [3]", "'authors' must be an array of tables"),
+    ("[[markets]]", "[parameters]\nera_ms = 0\n[[markets]]", "era_ms must be in 1 .. 2^63-1"),
+    ("[[markets]]", "[parameters]\nera_s = 1\n[[markets]]", "parameters: unknown key 'era_s'"),
+    ("weight = 1", "weight = 0", "a witness's weight must be in 1 .. 2^32-1"),
+    ("weight = 1", "weight = 4294967296", "a witness's weight must be in 1 .. 2^32-1"),
+    (f'"0x{"22" * 32}"]', '"0x22"]', "'anchors' must be 0x and 64 hexadecimal digits"),
+    (f'["0x{"22" * 32}"]', "3", "'anchors' must be a list"),
+    (f'["0x{"22" * 32}"]', "[]", "one anchor for each market"),
+    (f"11{'11' * 19}", "zz" * 20, "'address' must be 0x and 40 hexadecimal digits"),
+    ("tick_size = 1", "tick_size = 0", "tick_size must be in 1 .. 2^63-1"),
+    ("lot_size = 1000", "lot_size = 0", "lot_size must be in 1 .. 2^63-1"),
+    ("rate_denominator = 1", "rate_denominator = 0", "rate_denominator must be in 1"),
+    ('settlement = "atomic"', 'settlement = "trust"', "settlement 'trust': one of ('atomic'"),
+    ("eip155:31337/slip44:60", "eth", "'eth' is not a CAIP-19 asset id"),
+    (f"erc20:0x{'33' * 20}", "slip44:60", "a market needs two different assets"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), WRONG)
+def test_each_mistake_has_its_message(old: str, new: str, message: str) -> None:
+    assert SHORTEST.count(old) == 1, old
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_toml(SHORTEST.replace(old, new))
+
+
+def test_a_network_needs_witnesses_and_markets() -> None:
+    head, witness, market = re.split(r"(?=\[\[)", SHORTEST)
+    with pytest.raises(ConfigError, match=r"a network needs 1 \.\. 32 witnesses"):
+        parse_toml(head + market)
+    with pytest.raises(ConfigError, match="a network needs a market"):
+        parse_toml(head + witness)
+    with pytest.raises(ConfigError, match="two markets are the same"):
+        parse_toml(head + witness + market + market)
+    with pytest.raises(ConfigError, match="ascending order, each once"):
+        parse_toml(head + witness + witness + market)
+
+
+def test_an_unknown_market_and_a_foreign_home_chain() -> None:
+    network = parse_toml(SHORTEST)
+    with pytest.raises(ConfigError, match="has no market 0x0101"):
+        network.market(b"\x01" * 32)  # type: ignore[arg-type]
+    elsewhere = attrs.evolve(network, home_chain="solana:mainnet")
+    with pytest.raises(ConfigError, match="not an EVM chain"):
+        _ = elsewhere.separator
+
+
+def test_the_domain_has_a_name_and_a_version() -> None:
+    assert (genesis.DOMAIN_NAME, genesis.PROTOCOL_VERSION) == ("Orrange", "1")
