@@ -12,7 +12,8 @@ from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witnes
 from orrange_p2p.core.ids import Address, Lots, Price, TimeMs, Weight
 from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.daemon.market import corrupt
+from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.memory import MemoryNetwork
@@ -93,11 +94,11 @@ async def until(condition: Callable[[], bool], nodes: list[Node]) -> None:
             await next(iter(nodes[0].markets.values())).changed.wait()
 
 
-def market_of(node: Node):  # noqa: ANN201
+def market_of(node: Node) -> MarketNode:
     return next(iter(node.markets.values()))
 
 
-def author_of(node: Node):  # noqa: ANN201
+def author_of(node: Node) -> AuthorLog:
     return next(iter(node.logs_of(market_of(node)).values()))
 
 
@@ -159,9 +160,8 @@ async def test_a_node_that_was_away_catches_up() -> None:
         assert market_of(nodes[3]).totals["trades"] == 0
         network.heal()
         await until(lambda: market_of(nodes[3]).totals["trades"] == 1, nodes)
-        await until(
-            lambda: market_of(nodes[3]).replica.epoch >= market_of(nodes[0]).replica.epoch - 3, nodes
-        )
+        replicas = [market_of(node).replica for node in nodes]
+        await until(lambda: replicas[3].epoch >= replicas[0].epoch - 3, nodes)
         assert len(common_roots(nodes)) == 1
 
 
