@@ -38,16 +38,20 @@ def read_secret(path: Path) -> bytes:
         raise ConfigError(f"key file {path} is missing: `orrange init` makes one") from None
     except OSError as error:
         raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"key file {path} is not a file")
         if status.st_mode & 0o077:
             raise ConfigError(
-                f"key file {path} can be read by other users (mode {status.st_mode & 0o777:04o}); "
-                f"if nobody has read it, run: chmod 600 {path}"
+                f"key file {path} is open to other users (mode {status.st_mode & 0o777:04o}); "
+                f"if none of them has touched it, run: chmod 600 {path}"
             )
-        text = file.read(_MAX_FILE_BYTES).strip().removeprefix(b"0x")
+        text = os.read(descriptor, _MAX_FILE_BYTES).strip().removeprefix(b"0x")
+    except OSError as error:
+        raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     try:
         secret = bytes.fromhex(text.decode("ascii"))
     except ValueError:
