@@ -1,0 +1,103 @@
+"""``node.toml``: what is read, and how what is wrong in it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.ids import MarketId
+from orrange_p2p.daemon.config import DataDir, NodeConfig, default_data_dir, load_config
+
+PEER = "/dns4/example.org/tcp/9771/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text("")
+    config = load_config(tmp_path)
+    assert config == NodeConfig(DataDir(tmp_path))
+    assert config.is_witness and config.is_trader
+    assert config.rpc_socket == tmp_path / "rpc.sock"
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    config = NodeConfig(
+        DataDir(tmp_path),
+        roles=("trader",),
+        listen=("/ip4/0.0.0.0/tcp/1", "/ip6/::1/tcp/65535"),
+        bootstrap=(PEER,),
+        markets=(MarketId(b"\x01" * 32),),
+        rpc_socket=Path('/run/a "quoted"\\ name.sock'),
+        log_level="debug",
+    )
+    (tmp_path / "node.toml").write_text(config.to_toml())
+    assert load_config(tmp_path) == config
+
+
+def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text('rpc_socket = "run/api.sock"')
+    assert load_config(tmp_path).rpc_socket == tmp_path / "run" / "api.sock"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rolls = []", "rolls: unknown key; known: roles, listen"),
+        ("[roles]", "roles: must be a list"),
+        ("roles = [1]", "roles: must be a text"),
+        ('roles = ["king"]', "roles: 'king' is none of: witness, trader"),
+        ('roles = ["trader", "trader"]', "roles: lists something twice"),
+        ('listen = "/ip4/0.0.0.0/tcp/1"', "listen: must be a list"),
+        ('listen = ["0.0.0.0:9771"]', "listen: '0.0.0.0:9771' is not a multiaddr"),
+        ('listen = ["/ip4/0.0.0.0/tcp/65536"]', "listen: "),
+        ('listen = ["/ip4/0.0.0.0/udp/1/quic-v1"]', "listen: "),
+        ('bootstrap = ["/ip4/127.0.0.1/tcp/1"]', "bootstrap: "),
+        ('markets = ["0x12"]', "markets: '0x12' is not a market id"),
+        ('rpc_socket = ""', "rpc_socket: must be a text"),
+        ('rpc_socket = "a\\u0000b"', "rpc_socket: must be a text"),
+        ('log_level = "loud"', "log_level: 'loud' is none of"),
+        ("log_level = ", "is not TOML"),
+        ("roles = 1\nroles = 2", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_told_by_file_and_key(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value).startswith(f"{file}")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"\xff\xfe", "not UTF-8"), (b"#" * (1 << 20) + b"\n", "larger than")]
+)
+def test_what_is_no_text_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "node.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=told):
+        load_config(tmp_path)
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="orrange init"):
+        load_config(tmp_path / "none")
+    with pytest.raises(ConfigError, match="orrange init"):
+        DataDir(tmp_path / "none").load_genesis()
+    (tmp_path / "node.toml").mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_the_default_data_directory(tmp_path: Path) -> None:
+    assert default_data_dir({"ORRANGE_DATA_DIR": "/srv/node"}) == Path("/srv/node")
+    assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/orrange")
+    assert default_data_dir({}) == Path.home() / ".local" / "share" / "orrange"
+
+
+def test_trader_keys_are_counted(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path)
+    directory.keys.mkdir()
+    for name in ("trader-10.key", "trader-2.key", "trader-x.key", "trader-02.key", "other"):
+        (directory.keys / name).touch()
+    assert [path.name for path in directory.trader_keys()] == ["trader-2.key", "trader-10.key"]
