@@ -205,6 +205,11 @@ def test_returned_quantity_keeps_its_old_priority() -> None:
     assert book.reenter(second, 2) == []  # still resting: grows in place
     assert [(o.id, o.open) for o in book.orders(SELL)] == [(1, 3), (2, 4), (3, 4)]
     assert account(first) == (3, 1, 0, 0, b.NONE)
+    assert trades(book.place(order(5, BUY, 100, 8, epoch=5))) == [
+        (1, 5, 100, 3),
+        (2, 5, 100, 4),
+        (3, 5, 100, 1),
+    ]
 
 
 def test_returned_quantity_trades_if_it_crosses_by_now() -> None:
@@ -308,6 +313,26 @@ def test_many_ineligible_orders_are_skipped() -> None:
     assert len(book.resting) == MANY + 1
 
 
+def test_a_queue_with_holes_keeps_its_order() -> None:
+    makers = [order(i, SELL, 100, 2) for i in range(200)]
+    book = filled_book(*makers)
+    standing = set(range(200))
+    rng = random.Random(3)
+    for taker in range(200, 350):
+        victim = rng.choice(sorted(standing))
+        book.cancel(victim, b.USER)
+        standing.remove(victim)
+        if taker % 3 == 0 and standing:
+            first = min(standing)
+            assert trades(book.place(order(taker, BUY, 100, 2))) == [(first, taker, 100, 2)]
+            standing.remove(first)
+            if taker % 2:
+                assert book.reenter(makers[first], 2) == []
+                standing.add(first)
+        assert [o.id for o in book.orders(SELL)] == sorted(standing)
+        assert book.depth(SELL, 2)[0][1:] == (2 * len(standing), len(standing))
+
+
 def test_returning_into_a_long_level() -> None:
     makers = [order(i, SELL, 100, 1) for i in range(MANY)]
     book = filled_book(*makers)
@@ -322,12 +347,16 @@ def test_returning_into_a_long_level() -> None:
 
 # --- against the naive book ---
 
-new_terms = st.fixed_dictionaries(
+plain_terms = {
+    "owner": st.sampled_from([b"a", b"b", b"c", b"d"]),
+    "side": st.sampled_from([BUY, SELL]),
+    "price": st.integers(1, 6),
+    "quantity": st.integers(1, 12),
+}
+# Half the orders are plain: with every condition on every order, few would trade.
+new_terms = st.fixed_dictionaries(plain_terms) | st.fixed_dictionaries(
     {
-        "owner": st.sampled_from([b"a", b"b", b"c", b"d"]),
-        "side": st.sampled_from([BUY, SELL]),
-        "price": st.integers(1, 8),
-        "quantity": st.integers(1, 12),
+        **plain_terms,
         "tif": st.sampled_from([b.GTC, b.GTC, b.GTC, b.GTT, b.GTE, b.IOC, b.FOK]),
         "stp": st.sampled_from([b.CANCEL_NEWEST, b.CANCEL_OLDEST, b.DECREMENT]),
     },
@@ -395,7 +424,7 @@ class BookMachine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from([i for i, o in enumerate(self.orders) if o.reserved]))
         o, twin = self.orders[number], self.twins[number]
         lots = data.draw(st.integers(1, o.reserved))
-        if o.tif in (b.IOC, b.FOK) or data.draw(st.booleans()):
+        if o.tif in (b.IOC, b.FOK) or data.draw(st.integers(0, 3)) == 0:
             for party in (o, twin):
                 party.reserved -= lots
                 party.filled += lots
@@ -444,4 +473,4 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestBook = BookMachine.TestCase
-TestBook.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestBook.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
