@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wan
 from orrange_p2p.client.plain import call
 from orrange_p2p.core.errors import UnreachableError
 from orrange_p2p.daemon.config import load_config
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command("status")
@@ -38,28 +41,28 @@ def command(data_dir: Path, as_json: bool) -> None:
 
 def _show(status: dict[str, Any]) -> None:
     from rich.console import Console
+
+    console = Console()
+    names = ("network", "peer_id", "roles", "uptime_s", "addresses", "peers")
+    console.print(_table("node", {name: status.get(name) for name in names}))
+    for market in status.get("markets", []):
+        title = f"{market.pop('base', '?')} / {market.pop('quote', '?')}"
+        console.print(_table(title, market))
+    if counters := status.get("counters"):
+        console.print(_table("counters", counters))
+
+
+def _table(title: str, rows: dict[str, Any]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
-    about = Table.grid(padding=(0, 2))
-    for name in ("network", "peer_id", "roles", "uptime_s", "addresses", "peers"):
-        about.add_row(name, Text(_text(status.get(name))))
-    console.print(about)
-    markets = status.get("markets", [])
-    for market in markets:
-        table = Table(
-            title=Text(f"{market.get('base')} / {market.get('quote')}"), show_header=False
-        )
-        for name, value in market.items():
-            if name not in ("base", "quote"):
-                table.add_row(name, Text(_text(value)))
-        console.print(table)
-    counters = Table(title="counters", show_header=False)
-    for name, value in status.get("counters", {}).items():
-        counters.add_row(name, Text(_text(value)))
-    if counters.row_count:
-        console.print(counters)
+    table = Table(title=Text(title), show_header=False)
+    table.add_column()
+    # Folded, never cut short: roots and addresses are there to be copied.
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(_text(value)))
+    return table
 
 
 def _text(value: Any) -> str:
