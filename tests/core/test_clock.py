@@ -385,6 +385,52 @@ def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
     assert 0 < min(counted) < 119
 
 
+def test_an_orphan_comes_in_when_its_missing_parent_falls_out_of_the_window() -> None:
+    clock = Clock(FOUR, ERA, SEED)
+    honest = [address(n) for n in (2, 3, 4)]
+    previous = [make_tick(w, 0) for w in honest]
+    chain = [make_tick(1, 0)]
+    for round in range(1, 40):
+        fill(clock, previous)
+        chain.append(make_tick(1, round, [chain[-1], *previous]))
+        previous = [make_tick(w, round, previous) for w in honest]
+    assert clock.add(chain[31]).outcome is Outcome.WAITING
+    assert clock.add(chain[30]).missing == (chain[29].digest,)
+    came_in: list[Digest] = []
+    for round in range(40, 110):
+        for tick in previous:
+            came_in += [held.digest for held in clock.add(tick).held if held in chain]
+        previous = [make_tick(w, round, previous) for w in honest]
+    assert came_in == [chain[30].digest, chain[31].digest]
+    assert (clock.missing, clock.orphan_count) == ((), 0)
+
+
+def test_the_window_is_that_of_the_previous_leader_though_many_are_decided_at_once() -> None:
+    """A joiner gets its checkpoint's leader last, and then everything follows from one tick."""
+    honest = [address(n) for n in (2, 3, 4)]
+    previous = [make_tick(w, 0) for w in honest]
+    chain = [make_tick(1, 0)]
+    ticks = [*previous, chain[0]]
+    for round in range(1, 165):
+        # Nobody takes up the chain of witness 1 until round 150.
+        parents = [*previous, chain[-1]] if round == 150 else previous
+        chain.append(make_tick(1, round, [chain[-1], *previous]))
+        previous = [make_tick(w, round, parents) for w in honest]
+        ticks += [*previous, chain[-1]]
+    expected = reference_clock.sequence(ticks, FOUR, SEED)
+    assert as_slots(fill(Clock(FOUR, ERA, SEED), ticks)) == expected
+    point = next(slot for slot in expected[100:] if slot.leader is not None)
+    assert point.leader is not None
+    joiner = Clock(FOUR, ERA, SEED, resume_at=CommitPoint(Round(point.round), point.leader))
+    late = [t for t in ticks if t.digest == point.leader]
+    early = [t for t in ticks if t.digest != point.leader and t.round <= point.round + 64]
+    assert fill(joiner, early) == []
+    decided = fill(joiner, late)
+    assert decided[-1].round > 152
+    decided += fill(joiner, ticks)
+    assert as_slots(decided) == expected[point.round + 1 :]
+
+
 # Against the reference.
 
 

@@ -148,6 +148,70 @@ def test_it_waits_until_the_votes_about_the_last_leader_are_settled() -> None:
     assert isinstance(bench.poll(5250), TickDraft)
 
 
+def test_for_a_proven_equivocator_it_waits_neither_as_leader_nor_as_the_last_one() -> None:
+    round = next(
+        r for r in range(2, 100)
+        if FOUR.leader(SEED, Round(r)) == address(4) and FOUR.leader(SEED, Round(r + 1))[0] == 2
+    )  # fmt: skip
+    bench, here = entering(round + 1, 5000)
+    without_leader = [t for t in here if t.witness != address(4)]
+    bench.add([make_tick(2, round + 1, here), make_tick(3, round + 1, without_leader)])
+    assert bench.poll(5250) == Wait(TimeMs(6000))
+    bench.add([make_tick(4, 0, twin=1)])
+    assert isinstance(bench.poll(5250), TickDraft)
+
+    bench, here = entering(round, 5000)
+    bench.add(make_tick(w, round, here) for w in (2, 3))
+    assert bench.poll(5250) == Wait(TimeMs(6000))
+    bench.add([make_tick(4, 0, twin=1)])
+    assert isinstance(bench.poll(5250), TickDraft)
+
+
+def test_a_silent_leader_is_waited_for_again_when_commits_fail_to_come() -> None:
+    """Seven witnesses of whom the last is down; nobody takes up a leader's tick for 12 rounds."""
+    table = table_of(*[1] * 7)
+    for stalled in (False, True):
+        bench = Bench(table, last=10)
+        previous: list[Tick] = []
+        last = next(r for r in range(12, 100) if table.leader(SEED, Round(r)) == address(7))
+        for round in range(last + 1):
+            above = round > last - 12
+            passed_over = table.leader(SEED, Round(round - 1)) if stalled and above else None
+            parents = [t for t in previous if t.witness != passed_over]
+            ticks = [make_tick(w, round, parents) for w in range(1, 7)]
+            previous = ticks
+            bench.add(t for t in ticks if round < last or t.witness != address(1))
+        assert bench.tick(0).round == last
+        step = bench.poll(250)
+        if stalled:
+            assert step == Wait(TimeMs(32_000))
+        else:
+            assert isinstance(step, TickDraft)
+
+
+def test_a_tick_left_behind_keeps_its_own_parent_where_a_quorum_needs_it() -> None:
+    bench = Bench(last=0)
+    previous: list[Tick] = []
+    for round in range(60):
+        previous = [make_tick(w, round, previous) for w in (2, 3, 4)]
+        bench.add(previous)
+    own = bench.tick(0)
+    assert own.round == 59
+    # Next round: with ours and all others, ours is left out; without one of the others it is not.
+    full = bench.poll(10**6)
+    assert isinstance(full, TickDraft)
+    assert set(full.parents) == {t.digest for t in previous}
+    short = Bench(last=58)
+    short.add(t for r in range(59) for t in bench.clock.ticks_of_round(Round(r)))
+    short.add(previous[:2])
+    short.clock.add(own)
+    short.pacemaker.note_ticked(TickDraft(Round(59), own.parents, ()), TimeMs(0))
+    draft = short.poll(10**6)
+    assert isinstance(draft, TickDraft)
+    assert own.digest in draft.parents
+    assert len(draft.parents) == 3
+
+
 def test_the_timeout_doubles_without_commits_and_falls_back_with_one() -> None:
     bench = Bench()
     # Of each round only three ticks are seen, and the leader's is never among them.
