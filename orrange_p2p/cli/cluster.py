@@ -19,7 +19,6 @@ from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters
 from orrange_p2p.core.ids import Address, TimeMs
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.signers.keyfile import open_signer
 
 START_S: Final = 60.0
 STOP_S: Final = 10.0
@@ -60,7 +59,7 @@ def make_network(
         datadir.make_directory(directory)
         datadir.make_keys(directory, is_witness=True, traders=traders)
         witnesses.append(datadir.witness_of(directory, [market]))
-        authors += [open_signer(key).address for key in directory.trader_keys()]
+        authors += datadir.trader_addresses(directory)
     genesis = Genesis(
         name="demo",
         home_chain="eip155:31337",
