@@ -210,7 +210,9 @@ class Fold(MarketState):
         for entry in facts.entries:
             self.account(entry.author)
         for session in self._revoked:
-            self._cancel_all(self.accounts[session], None, book.USER)
+            account = self.accounts[session]
+            if account.binding is not None and account.binding.revoked_epoch == self.epoch:
+                self._cancel_all(account, None, book.USER)
         self._revoked = []
 
     # --- phase 1: evidence and freezes ---
@@ -256,7 +258,9 @@ class Fold(MarketState):
         session = self.accounts.get(operation.session)
         bound = session.binding if session is not None else None
         if operation.expiry_ms == 0:
-            if session is not None and bound is not None and bound.owner == owner:
+            if session is None or bound is None or bound.owner != owner:
+                return
+            if not bound.revoked_epoch:  # a second time would bring the session back till then
                 session.binding = bound._replace(revoked_epoch=self.epoch + 1)
                 self._revoked.append(operation.session)
                 self.touch(session)
@@ -276,8 +280,11 @@ class Fold(MarketState):
         if not secp256k1.is_signed_by(operation.session, digest, operation.consent):
             return
         session = self.account(operation.session)
+        from_epoch = self.epoch + 1
+        if bound is not None and bound.is_active(self.epoch, self.time_ms):
+            from_epoch = bound.from_epoch  # renewing what is in force does not interrupt it
         session.binding = Binding(
-            owner, operation.cap, self.epoch + 1, operation.expiry_ms, revoked_epoch=0
+            owner, operation.cap, from_epoch, operation.expiry_ms, revoked_epoch=0
         )
         session.reputation = self.accounts[owner].reputation
         self.touch(session)
@@ -515,13 +522,11 @@ class Fold(MarketState):
             if binding is not None:
                 owner = binding.owner
                 deadline_ms = min(deadline_ms, binding.expiry_ms)
-                left = room.get(author)
-                if left is None:
-                    left = binding.cap - _outstanding(account)
-                if place.quantity > left:
+                if author not in room:
+                    room[author] = binding.cap - _outstanding(account)
+                if place.quantity > room[author]:
                     self._refuse(account, seq, position, Refusal.SESSION)
                     continue
-                room[author] = left - place.quantity
             if deadline_ms <= self.time_ms or (
                 place.time_in_force == TimeInForce.GTE and place.expiry < self.epoch
             ):
@@ -532,6 +537,8 @@ class Fold(MarketState):
                 self._refuse(account, seq, position, Refusal.OPEN_ORDERS)
                 continue
             placed += 1
+            if binding is not None:
+                room[author] -= place.quantity
             group = account.group_for(seq, position)
             order = LiveOrder(
                 OrderId(author, seq, position),
@@ -545,7 +552,7 @@ class Fold(MarketState):
             )
             self.seat(order)
             self._record(order, self.book.place(order))
-            if order.open > 0:
+            if order.is_live() and not order.ended:  # what is only reserved may come back
                 self._pushed += 1
                 heappush(self._ending_ms, (deadline_ms, self._pushed, order))
                 if place.time_in_force == TimeInForce.GTE:

@@ -14,6 +14,7 @@ from coincurve import PrivateKey
 
 from orrange_p2p.core import entries, ticks
 from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.genesis import Author as ListedAuthor
 from orrange_p2p.core.genesis import Genesis, Market, Parameters, Witness
 from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, Price, Seq, TimeMs, Weight
 from orrange_p2p.core.matches import trade_terms
@@ -43,15 +44,21 @@ WITNESS_KEYS = [Key(1000 + i) for i in range(7)]
 CHAINS = [RevealChain(bytes([i]) * 32, CHAIN_LENGTH) for i in range(7)]
 
 
-def make_genesis(witnesses: int, **parameters: int) -> Genesis:
-    """An open network of one market; parameters as given, the rest small enough to bite."""
+def make_genesis(
+    witnesses: int,
+    *,
+    authors: Sequence[ListedAuthor] = (),
+    is_open: bool = True,
+    **parameters: int,
+) -> Genesis:
+    """A network of one market; parameters as given, the rest small enough to bite."""
     chosen = {"rounds_per_era": 1024, "accept_deadline_epochs": 4, "order_lifetime_ms": 60_000}
     return Genesis(
         "test",
         "eip155:31337",
         Address(bytes(20)),
         TimeMs(START_MS),
-        True,
+        is_open,
         Parameters(**(chosen | parameters)),
         tuple(
             sorted(
@@ -62,7 +69,7 @@ def make_genesis(witnesses: int, **parameters: int) -> Genesis:
                 key=lambda witness: witness.address,
             )
         ),
-        (),
+        tuple(sorted(authors, key=lambda author: author.address)),
         (
             Market(
                 "eip155:31337/slip44:60",
