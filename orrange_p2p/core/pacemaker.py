@@ -178,7 +178,7 @@ class Pacemaker:
     """
 
     __slots__ = ("_clock", "_cursor", "_entered_ms", "_listed", "_logs", "_pace", "_round",
-                 "_signed", "_witness")  # fmt: skip
+                 "_last_signed", "_witness")  # fmt: skip
 
     def __init__(
         self,
@@ -193,15 +193,15 @@ class Pacemaker:
         self._clock: Clock = clock
         self._logs: HeldLogs = logs
         self._pace: Pace = pace if pace is not None else Pace()
-        self._signed: int = -1 if last_signed_round is None else last_signed_round
-        self._round: int = self._signed
+        self._last_signed: int = -1 if last_signed_round is None else last_signed_round
+        self._round: int = self._last_signed
         self._entered_ms: int = -1
         self._listed: dict[Address, _Listed] = {}
         self._cursor: Address | None = None
 
     @property
     def last_signed_round(self) -> Round | None:
-        return None if self._signed < 0 else Round(self._signed)
+        return None if self._last_signed < 0 else Round(self._last_signed)
 
     @property
     def leader_timeout_ms(self) -> int:
@@ -213,10 +213,10 @@ class Pacemaker:
         if self._entered_ms < 0:
             self._entered_ms = now_ms
         clock = self._clock
-        if self._signed < 0 and clock.highest_quorum_round < 0:
+        if self._last_signed < 0 and clock.highest_quorum_round < 0:
             return self._draft(0, {})
         best = self._highest_round_to_build_on()
-        if best > self._signed:
+        if best > self._last_signed:
             parents = clock.adoptable(Round(best - 1)) if best > 0 else {}
             if best == 0 or self._is_quorum(parents):
                 return self._draft(best, parents)
@@ -236,7 +236,7 @@ class Pacemaker:
 
     def note_ticked(self, draft: TickDraft, now_ms: TimeMs) -> None:
         """The draft is signed and stored: the witness is in its round now."""
-        self._signed = self._round = draft.round
+        self._last_signed = self._round = draft.round
         self._entered_ms = now_ms
         known: dict[Address, _Listed] = {}
         previous = self._clock.adoptable(Round(draft.round - 1))

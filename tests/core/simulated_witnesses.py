@@ -32,14 +32,11 @@ def table_of(*weights: int) -> WitnessTable:
     return WitnessTable({address(i): Weight(w) for i, w in enumerate(weights, 1)})
 
 
-class WeakTable(WitnessTable):
+def weak_table_of(*weights: int) -> WitnessTable:
     """The mutant: half the weight is taken for a quorum."""
-
-    __slots__ = ()
-
-    def __init__(self, *weights: int) -> None:
-        super().__init__({address(i): Weight(w) for i, w in enumerate(weights, 1)})
-        self.quorum = Weight(self.total // 2)
+    table = table_of(*weights)
+    table.quorum = Weight(table.total // 2)
+    return table
 
 
 def make_tick(

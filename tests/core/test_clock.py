@@ -13,11 +13,11 @@ from simulated_witnesses import (
     SEED,
     Network,
     Node,
-    WeakTable,
     address,
     full_rounds,
     make_tick,
     table_of,
+    weak_table_of,
 )
 
 from orrange_p2p.core.clock import Clock, CommitPoint, Decided, epoch_time, weighted_median
@@ -576,7 +576,7 @@ def test_many_witnesses_agree(n: int, liars: int) -> None:
 def test_a_quorum_of_half_is_found_out() -> None:
     """The check above must be able to fail: with a weaker quorum it does, within some runs."""
     for seed in range(60):
-        network = Network(WeakTable(1, 1, 1, 1), 1, seed)
+        network = Network(weak_table_of(1, 1, 1, 1), 1, seed)
         network.run_rounds(40)
         if network.disagreement() is not None:
             return
