@@ -32,7 +32,9 @@ from orrange_p2p.core.witnesses import WitnessTable
 MAX_WANTED: Final = 8192
 """Listed entries we lack and remember; the oldest give way, and are listed again if they count."""
 MAX_EARLY_TICKS: Final = 512
-"""Ticks of the next era kept until the present one closes."""
+"""Ticks of the next era kept until the present one closes; each witness has its share of them."""
+MAX_REMEMBERED: Final = 4096
+"""Latest applied entries of which a second side that turns up late is still proven a fork."""
 
 
 class Taken(enum.Enum):
@@ -106,8 +108,11 @@ class Replica:
         self._entries: dict[Digest, Entry] = {}
         self._wanted: dict[Digest, tuple[Address, Seq]] = {}
         self._first_of: dict[tuple[Address, Seq], Entry] = {}
+        self._twins: dict[tuple[Address, Seq], list[Digest]] = {}
+        """Held entries besides the first of their number: forks, until the cut passes them."""
+        self._remembered: dict[tuple[Address, Seq], Entry] = {}
         self._proven_forks: set[Address] = set()
-        self._early: list[Tick] = []
+        self._early: dict[Digest, Tick] = {}
 
     # --- what others ask ---
 
@@ -125,8 +130,16 @@ class Replica:
         return digest in self._entries
 
     def is_known_entry(self, author: Address, seq: Seq, digest: Digest) -> bool:
-        """Whether the entry is held, or its number applied: then verifying it again is idle."""
-        return digest in self._entries or seq < self.logs.first_uncut(author)
+        """Whether the entry is held, or its number applied: then verifying it again is idle.
+
+        It is not where the entry could prove a fork that nobody has proven yet.
+        """
+        if digest in self._entries:
+            return True
+        if seq >= self.logs.first_uncut(author):
+            return False
+        applied = self._remembered.get((author, seq))
+        return applied is None or applied.digest == digest or author in self._proven_forks
 
     def is_known_tick(self, digest: Digest) -> bool:
         return digest in self.clock
@@ -154,7 +167,11 @@ class Replica:
         """The pacemaker of a witness for the present era; make a new one when ``era`` changes."""
         parameters = self.genesis.parameters
         signed = Round(last_signed[1]) if last_signed and last_signed[0] == self.era else None
-        pace = Pace(parameters.min_round_ms, parameters.leader_timeout_ms)
+        pace = Pace(
+            parameters.min_round_ms,
+            parameters.leader_timeout_ms,
+            rounds_per_era=parameters.rounds_per_era,
+        )
         return Pacemaker(witness, self.clock, self.logs, pace, signed)
 
     def tick_body(self, draft: TickDraft, now_ms: TimeMs, reveal: bytes) -> TickBody:
@@ -181,7 +198,8 @@ class Replica:
         if not is_new and digest not in self._blocking:
             return Effects(Taken.USELESS, evidence=proofs)
         self._entries[digest] = entry
-        self._first_of.setdefault((author, seq), entry)
+        if self._first_of.setdefault((author, seq), entry) is not entry:
+            self._twins.setdefault((author, seq), []).append(digest)
         self._wanted.pop(digest, None)
         epochs: tuple[AppliedEpoch, ...] = ()
         if self._blocking.pop(digest, None) is not None and not self._blocking:
@@ -191,11 +209,13 @@ class Replica:
     def add_tick(self, tick: Tick) -> Effects:
         """Take a durable tick whose signature is verified."""
         if tick.era == self.era + 1:
-            if len(self._early) < MAX_EARLY_TICKS and tick.witness in self.table:
-                self._early.append(tick)
+            share = MAX_EARLY_TICKS // len(self.table)
+            if sum(tick.witness == early.witness for early in self._early.values()) < share:
+                if tick.witness in self.table:
+                    self._early[tick.digest] = tick
             return Effects(Taken.USELESS)
-        if tick.era < self.era:
-            return Effects(Taken.USELESS)
+        if tick.era != self.era:
+            return Effects(Taken.USELESS)  # a later one is no fault of the peer's: we are behind
         verifier = self._verifiers.get(tick.witness)
         if verifier is None:
             return Effects(Taken.INVALID, reason="tick by an address that is no witness")
@@ -222,8 +242,8 @@ class Replica:
 
     def _with_early(self, effects: Effects) -> Effects:
         """The era closed: take what had arrived of the next one."""
-        early, self._early = self._early, []
-        for tick in early:
+        early, self._early = self._early, {}
+        for tick in early.values():
             more = self.add_tick(tick)
             effects = effects._replace(
                 epochs=effects.epochs + more.epochs,
@@ -233,7 +253,8 @@ class Replica:
         return effects
 
     def _fork_evidence(self, entry: Entry) -> tuple[Evidence, ...]:
-        first = self._first_of.get((entry.author, entry.seq))
+        name = (entry.author, entry.seq)
+        first = self._first_of.get(name) or self._remembered.get(name)
         if first is None or first.digest == entry.digest or entry.author in self._proven_forks:
             return ()
         self._proven_forks.add(entry.author)
@@ -329,16 +350,30 @@ class Replica:
             end = run.first_seq + len(run.digests)
             self.logs.note_cut(run.author, Seq(end), run.digests[-1])
             for seq, digest in enumerate(run.digests, run.first_seq):
-                self._entries.pop(digest, None)
+                self._remember(self._entries[digest])
                 self._wanted.pop(digest, None)
-                self._first_of.pop((run.author, Seq(seq)), None)
+                self._forget_number(run.author, Seq(seq))
         for author in outcome.frozen:
             self._cut.freeze(author)
             self.logs.drop(author)
-            for digest in [d for d, e in self._entries.items() if e.author == author]:
-                del self._entries[digest]
+            for name in [name for name in self._first_of if name[0] == author]:
+                self._forget_number(*name)
         if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
             self.vouched = Applied(outcome.epoch, outcome.root)
+
+    def _remember(self, applied: Entry) -> None:
+        """Keep what proves the entry was signed, without its operations."""
+        if len(self._remembered) >= MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[applied.author, applied.seq] = Entry(
+            applied.header, applied.digest, (), applied.signature, b""
+        )
+
+    def _forget_number(self, author: Address, seq: Seq) -> None:
+        """Let go of every entry held under a number: the applied one and others' sides."""
+        first = self._first_of.pop((author, seq))
+        for digest in (first.digest, *self._twins.pop((author, seq), ())):
+            self._entries.pop(digest, None)
 
 
 _TAKEN: Final = {
