@@ -27,6 +27,8 @@ from orrange_p2p.ports import Record, RecordKind, Signer
 
 GATHER_S: Final = 0.02
 """Operations submitted within this time share an entry, and so a signature."""
+OFFER_AGAIN_S: Final = 3.0
+"""An entry is cut within about six rounds if all is well."""
 ENTRY_OVERHEAD_BYTES: Final = 512
 
 
@@ -113,7 +115,25 @@ class AuthorLog:
                 self._enqueue([proof], is_awaited=False)
 
     async def run(self) -> None:
-        """Write entries until cancelled."""
+        """Write entries, and offer again those that nobody takes up, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._offer_again)
+            nursery.start_soon(self._write_all)
+
+    async def _offer_again(self) -> None:
+        """Gossip entries anew that stay uncut: no witness that missed one knows to ask for it."""
+        node = self._node
+        stuck = Seq(-1)
+        while True:
+            await trio.sleep(OFFER_AGAIN_S)
+            first = node.replica.logs.first_uncut(self.address)
+            if first < self._next_seq and first == stuck:
+                for record in await node.store.log(node.market_id, self.address, first):
+                    node.counters["entries_offered_again"] += 1
+                    node.outbox.put(node.decode(record))
+            stuck = first
+
+    async def _write_all(self) -> None:
         last = await self._node.store.own_position(
             RecordKind.ENTRY, self._node.market_id, self.address
         )

@@ -2,6 +2,7 @@
 
 Size, decoding, canonical form, duplicates, signatures; then the store; then the replica. Nothing is
 remembered as seen before it is verified, and nothing reaches the replica before it is durable.
+What could never count, by a stranger or far ahead, costs its signature check and no disk.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ class Intake:
         separator: bytes,
         market: MarketId,
         take: Callable[[Sequence[tuple[PeerId, Fact]]], Awaitable[None]],
+        is_wanted: Callable[[Fact], bool],
         counters: Counter[str],
     ) -> None:
         self._separator = separator
         self._market = market
         self._take = take
+        self._is_wanted = is_wanted
         self._counters = counters
         self._verified = Verified()
         self._threads = trio.CapacityLimiter(2)
@@ -115,10 +118,12 @@ class Intake:
             yield encoded, decode_tick
 
     async def _queue(self, peer: PeerId, facts: Sequence[Fact]) -> int:
-        if facts:
-            self._counters["records_in"] += len(facts)
-            await self._send.send([(peer, fact) for fact in facts])
-        return len(facts)
+        batch = [(peer, fact) for fact in facts if self._is_wanted(fact)]
+        self._counters["records_unwanted"] += len(facts) - len(batch)
+        if batch:
+            self._counters["records_in"] += len(batch)
+            await self._send.send(batch)
+        return len(batch)
 
     async def _verify(self, facts: Sequence[Fact]) -> None:
         if len(facts) < THREAD_FROM:

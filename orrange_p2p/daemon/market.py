@@ -15,12 +15,15 @@ from orrange_p2p.core.genesis import PROTOCOL_VERSION, Genesis
 from orrange_p2p.core.ids import Address, Epoch, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Evidence
+from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
 from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport
 
+MAX_TICKS_AHEAD: Final = 1024
+"""Ticks so many rounds ahead are kept on disk for later; what is further is pulled when needed."""
 REMEMBERED_EPOCHS: Final = 8192
 OWN_PEER: Final = PeerId("")
 """Where our own records come from."""
@@ -71,7 +74,9 @@ class MarketNode:
         self.replica = Replica(genesis, market_id)
         self.topic = topic_of(genesis, market_id)
         self.outbox = Outbox(transport, self.topic, counters)
-        self.intake = Intake(genesis.separator, market_id, self._take_batch, counters)
+        self.intake = Intake(
+            genesis.separator, market_id, self._take_batch, self.is_wanted, counters
+        )
         self.changed = trio.Event()
         """Set, and replaced by a fresh one, whenever the replica took something."""
         self.epochs: deque[EpochStamp] = deque(maxlen=REMEMBERED_EPOCHS)
@@ -114,6 +119,21 @@ class MarketNode:
                 self._stamp(effects.epochs)
                 taken += effects.taken is Taken.HELD
         return taken
+
+    def is_wanted(self, fact: Fact) -> bool:
+        """Whether a verified fact could ever count here: else it is not worth its disk space.
+
+        Whoever wrote it offers it again while it is not cut, so nothing is lost by saying no early.
+        """
+        replica = self.replica
+        if isinstance(fact, Tick):
+            top = replica.clock.highest_quorum_round + MAX_TICKS_AHEAD
+            is_near = fact.round <= top if fact.era == replica.era else fact.era == replica.era + 1
+            return fact.witness in replica.table and is_near
+        fold = replica.fold
+        if fold.is_frozen(fact.author) or not fold.is_eligible(fact.author):
+            return False
+        return fact.seq < replica.logs.first_uncut(fact.author) + HELD_AHEAD
 
     def is_held(self, fact: Fact) -> bool:
         """Whether the replica has taken this fact, or is past it."""

@@ -14,18 +14,30 @@ from coincurve import PrivateKey
 
 from orrange_p2p.core import entries, ticks
 from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.evidence import culprit
 from orrange_p2p.core.genesis import Author as ListedAuthor
 from orrange_p2p.core.genesis import Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, Price, Seq, TimeMs, Weight
+from orrange_p2p.core.ids import (
+    ZERO32,
+    Address,
+    Digest,
+    Epoch,
+    Lots,
+    MarketId,
+    Price,
+    Seq,
+    TimeMs,
+    Weight,
+)
 from orrange_p2p.core.matches import trade_terms
-from orrange_p2p.core.operations import Accept, Amend, Cancel, CancelAll, Operation, Place
-from orrange_p2p.core.pacemaker import Pacemaker, Wait
-from orrange_p2p.core.replica import AppliedEpoch, Replica
+from orrange_p2p.core.operations import Accept, Amend, Cancel, CancelAll, Evidence, Operation, Place
+from orrange_p2p.core.pacemaker import Pacemaker, TickDraft, Wait
+from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.core.ticks import Tick
+from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickBody
 from orrange_p2p.crypto import secp256k1
 
-CHAIN_LENGTH = 2048
+CHAIN_LENGTH = 16_384
 START_MS = 1_700_000_000_000
 
 
@@ -52,7 +64,7 @@ def make_genesis(
     **parameters: int,
 ) -> Genesis:
     """A network of one market; parameters as given, the rest small enough to bite."""
-    chosen = {"rounds_per_era": 1024, "accept_deadline_epochs": 4, "order_lifetime_ms": 60_000}
+    chosen = {"rounds_per_era": 512, "accept_deadline_epochs": 4, "order_lifetime_ms": 60_000}
     return Genesis(
         "test",
         "eip155:31337",
@@ -150,30 +162,67 @@ class Author:
 
 
 class Node:
-    """A replica and, unless it only reads, its witness."""
+    """A replica and its witness. What it received is durable; the replica is what it makes of it.
+
+    ``durable`` is what a store would hold: everything verified, whether or not the replica took it.
+    """
 
     def __init__(self, network: Network, number: int) -> None:
         self.network = network
         self.number = number
         self.key = WITNESS_KEYS[number]
-        self.durable: list[Entry | Tick] = []
+        self.durable: dict[Digest, Entry | Tick] = {}
         self.signed: tuple[int, int] | None = None
         self.epochs: list[AppliedEpoch] = []
-        self.evidence: list[object] = []
+        self.lives: list[list[AppliedEpoch]] = []
+        """The epochs of each life before a crash."""
+        self.evidence: list[Evidence] = []
         self.alive = True
         self.start()
 
+    @property
+    def is_honest(self) -> bool:
+        return True
+
     def start(self) -> None:
         """From nothing, or after a crash: everything durable goes in again, in any order."""
-        self.replica = Replica(self.network.genesis, self.network.market_id)
+        self.replica = self.network.make_replica(self)
+        self.lives.append(self.epochs)
         self.epochs = []
-        facts = list(self.durable)
+        facts = list(self.durable.values())
         self.network.dice.shuffle(facts)
-        for _ in range(2):  # an era that closes late makes ticks of the next one come too early
-            for fact in facts:
-                self._take(fact)
+        self.take_all(facts)
+        self.alive = True
         self.era = -1
         self._pace()
+
+    def crash(self) -> None:
+        self.alive = False
+
+    def take_all(self, facts: Sequence[Entry | Tick]) -> None:
+        """Hand facts over until no more of them is of use: a tick may come before its era, or too
+        far above what is held."""
+        while True:
+            before = self._progress()
+            for fact in facts:
+                if self.lacks(fact):
+                    self.take(fact)
+            if self._progress() == before:
+                return
+
+    def _progress(self) -> tuple[int, ...]:
+        clock = self.replica.clock
+        return self.replica.era, len(clock), clock.orphan_count, len(self.epochs)
+
+    def lacks(self, fact: Entry | Tick) -> bool:
+        """Whether the replica could use it, as far as it can say."""
+        replica = self.replica
+        if isinstance(fact, Entry):
+            return not replica.is_known_entry(fact.author, fact.seq, fact.digest)
+        is_timely = fact.era > replica.era or (
+            fact.era == replica.era and fact.round >= replica.clock.first_round_kept
+        )
+        return is_timely and not replica.is_known_tick(fact.digest)
 
     def _pace(self) -> None:
         if self.era != self.replica.era:
@@ -182,19 +231,27 @@ class Node:
             self.pacemaker: Pacemaker = self.replica.pacemaker(self.key.address, signed)  # type: ignore[arg-type]
 
     def receive(self, fact: Entry | Tick) -> None:
-        if not self.alive:
-            return
-        self.durable.append(fact)
-        self._take(fact)
-        self._pace()
+        if self.alive:
+            self.durable.setdefault(fact.digest, fact)
+            self.take(fact)
+            self._pace()
 
-    def _take(self, fact: Entry | Tick) -> None:
+    def take(self, fact: Entry | Tick) -> Effects:
         if isinstance(fact, Entry):
             effects = self.replica.add_entry(fact)
         else:
             effects = self.replica.add_tick(fact)
         self.epochs += effects.epochs
         self.evidence += effects.evidence
+        self.network.refused += effects.taken is Taken.INVALID
+        return effects
+
+    def pull(self, peer: Node) -> None:
+        """What sync does: whatever a peer holds and we lack."""
+        for digest, fact in peer.durable.items():
+            self.durable.setdefault(digest, fact)
+        self.take_all(list(peer.durable.values()))
+        self._pace()
 
     def poll(self) -> None:
         """Tick if it is time."""
@@ -204,16 +261,23 @@ class Node:
         step = self.pacemaker.poll(now)
         if isinstance(step, Wait):
             return
-        position = self.replica.reveal_position(self.replica.era, step.round)
-        reveal = CHAINS[self.number].reveal(position)
-        body = self.replica.tick_body(step, now, reveal)
-        tick = self.sign(step.round, body)
         self.signed = (self.replica.era, step.round)
         self.pacemaker.note_ticked(step, now)
-        self.receive(tick)
-        self.network.on_tick(self, tick)
+        self.tick(step, now)
 
-    def sign(self, round: int, body: ticks.TickBody) -> Tick:
+    def tick(self, step: TickDraft, now: TimeMs) -> None:
+        tick = self.sign(step.round, self.body(step, now))
+        self.receive(tick)
+        self.network.spread(tick, self.peers(), source=self)
+
+    def peers(self) -> list[Node]:
+        return [other for other in self.network.nodes if other is not self]
+
+    def body(self, step: TickDraft, now: TimeMs) -> TickBody:
+        position = self.replica.reveal_position(self.replica.era, step.round)
+        return self.replica.tick_body(step, now, CHAINS[self.number].reveal(position))
+
+    def sign(self, round: int, body: TickBody) -> Tick:
         genesis = self.network.genesis
         draft = ticks.draft(
             genesis.separator,
@@ -230,6 +294,52 @@ class Node:
         return [epoch.outcome.root for epoch in self.epochs]
 
 
+class Liar(Node):
+    """A faulty witness: it tells different nodes different things, withholds, and lies about time,
+    about what it holds and about what it applied."""
+
+    @property
+    def is_honest(self) -> bool:
+        return False
+
+    def tick(self, step: TickDraft, now: TimeMs) -> None:
+        dice = self.network.dice
+        draw = dice.random()
+        peers = self.peers()
+        dice.shuffle(peers)
+        body = self.body(step, now)
+        tick = self.sign(step.round, self._distorted(body) if draw < 0.5 else body)
+        twin = self.sign(step.round, self._distorted(body))
+        self.receive(tick)
+        if draw < 0.4:
+            some = dice.randint(0, len(peers))
+            self.network.spread(tick, peers[:some], source=self)
+            self.network.spread(twin, peers[some:], source=self)
+        elif draw < 0.7:
+            self.network.spread(tick, peers[: dice.randint(0, 2)], source=self)
+        else:
+            self.network.spread(tick, peers, source=self)
+
+    def _distorted(self, body: TickBody) -> TickBody:
+        dice = self.network.dice
+        parents = list(body.parents)
+        quorum = self.replica.table.quorum
+        while len(parents) > quorum and dice.random() < 0.5:
+            parents.remove(dice.choice(parents))
+        heads = [head for head in body.heads if dice.random() < 0.7]
+        if dice.random() < 0.3:
+            made_up = tuple(Digest(dice.randbytes(32)) for _ in range(3))
+            author = dice.choice(self.network.authors).key.address
+            heads = [head for head in heads if head.author != author]
+            heads.append(HeadItem(author, Seq(dice.randint(0, 30)), made_up))
+        return body._replace(
+            parents=tuple(parents),
+            heads=tuple(sorted(heads)),
+            time_ms=TimeMs(dice.choice([0, body.time_ms, body.time_ms + 10**9])),
+            applied=Applied(Epoch(dice.randint(0, 1000)), dice.randbytes(32)),
+        )
+
+
 class Network:
     """Nodes, authors and a queue of deliveries."""
 
@@ -240,83 +350,191 @@ class Network:
         authors: int = 3,
         max_delay_ms: int = 400,
         loss: float = 0.0,
+        liars: int = 0,
+        replica_class: Callable[[Genesis, MarketId], Replica] = Replica,
         **parameters: int,
     ) -> None:
         self.dice = random.Random(seed)
         self.genesis = make_genesis(witnesses, **parameters)
         self.market_id = self.genesis.markets[0].id
+        self.replica_class = replica_class
         self.now = 0
         self.max_delay_ms = max_delay_ms
         self.loss = loss
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.sequence = 0
-        self.nodes = [Node(self, number) for number in range(witnesses)]
+        self.refused = 0
+        """Facts that a replica called objectively wrong."""
+        self.group = [0] * witnesses
+        """Nodes of one group reach each other; all are of group 0 unless the network is parted."""
+        self.nodes: list[Node] = [
+            (Liar if number < liars else Node)(self, number) for number in range(witnesses)
+        ]
         self.authors = [Author(Key(1 + i), self.genesis, self.dice) for i in range(authors)]
         self.accepts = True
-        self.log: list[Entry | Tick] = []
+        self.accepted: set[bytes] = set()
+        self.shown: set[bytes] = set()
+        self.next_write = 0
+        self.next_repair = 1000
+
+    @property
+    def honest(self) -> list[Node]:
+        return [node for node in self.nodes if node.is_honest]
+
+    def make_replica(self, node: Node) -> Replica:
+        return self.replica_class(self.genesis, self.market_id)
 
     def at(self, delay_ms: int, action: Callable[[], None]) -> None:
         self.sequence += 1
         heapq.heappush(self.queue, (self.now + delay_ms, self.sequence, action))
 
-    def spread(self, fact: Entry | Tick, nodes: Sequence[Node] | None = None) -> None:
+    def spread(
+        self, fact: Entry | Tick, nodes: Sequence[Node] | None = None, source: Node | None = None
+    ) -> None:
         """Deliver to all nodes (or some), each after its own delay; sometimes twice or never."""
-        self.log.append(fact)
         for node in self.nodes if nodes is None else nodes:
             if self.dice.random() >= self.loss:
-                self.at(self.dice.randint(1, self.max_delay_ms), lambda n=node: n.receive(fact))
+                self.at(
+                    self.dice.randint(1, self.max_delay_ms),
+                    lambda n=node: self.deliver(fact, n, source),
+                )
             if self.dice.random() < 0.05:
-                self.at(self.dice.randint(1, 3000), lambda n=node: n.receive(fact))
+                self.at(self.dice.randint(1, 3000), lambda n=node: self.deliver(fact, n, source))
 
-    def on_tick(self, node: Node, tick: Tick) -> None:
-        self.spread(tick, [other for other in self.nodes if other is not node])
+    def deliver(self, fact: Entry | Tick, node: Node, source: Node | None) -> None:
+        if source is None or self.group[source.number] == self.group[node.number]:
+            node.receive(fact)
+
+    def part(self, *groups: Sequence[int]) -> None:
+        """Part the network; nodes not named stay with the first group. ``part()`` heals it."""
+        self.group = [0] * len(self.nodes)
+        for name, numbers in enumerate(groups):
+            for number in numbers:
+                self.group[number] = name
 
     def repair(self) -> None:
-        """What sync does: everything that was sent once reaches everyone in the end."""
+        """Every node that is up pulls from another one that it reaches."""
         for node in self.nodes:
-            held = {id(fact) for fact in node.durable}
-            for fact in self.log[-400:]:
-                if id(fact) not in held:
-                    node.receive(fact)
+            peers = [
+                peer
+                for peer in self.nodes
+                if peer is not node
+                and peer.alive
+                and self.group[peer.number] == self.group[node.number]
+            ]
+            if node.alive and peers:
+                node.pull(self.dice.choice(peers))
+
+    def settle(self, epochs: int = 3) -> None:
+        """Heal everything and run on, nobody writing, until every honest node went on by some
+        epochs; then give every node what the others have. Fails after two minutes."""
+        self.part()
+        for node in self.nodes:
+            if not node.alive:
+                node.start()
+        target = max(len(node.epochs) for node in self.honest) + epochs
+        deadline = self.now + 120_000
+        while min(len(node.epochs) for node in self.honest) < target:
+            assert self.now < deadline, "the clock stands still"
+            self.run(self.now + 1000, write_every_ms=0)
+        self.exchange()
+
+    def exchange(self) -> None:
+        """Everyone pulls from everyone."""
+        for _ in range(2):
+            for node in self.nodes:
+                for peer in node.peers():
+                    node.pull(peer)
 
     def run(self, until_ms: int, write_every_ms: int = 300) -> None:
         """Advance virtual time; authors write and accept as long as ``write_every_ms`` > 0."""
-        next_write = self.now
-        next_repair = self.now + 1000
-        accepted: set[bytes] = set()
         while self.now < until_ms:
             self.now += 25
             while self.queue and self.queue[0][0] <= self.now:
                 heapq.heappop(self.queue)[2]()
             for node in self.nodes:
                 node.poll()
-            if write_every_ms and self.now >= next_write:
-                next_write += write_every_ms
-                self._write(accepted)
-            if self.now >= next_repair:
-                next_repair += 1000
-                if self.loss or not all(node.alive for node in self.nodes):
-                    self.repair()
+            if write_every_ms and self.now >= self.next_write:
+                self.next_write = self.now + write_every_ms
+                self._write()
+            if self.now >= self.next_repair:
+                self.next_repair = self.now + 1000
+                self.repair()
 
-    def _write(self, accepted: set[bytes]) -> None:
+    def home_of(self, author: Author) -> Node:
+        """The honest node an author writes through and reads from."""
+        honest = self.honest
+        return honest[self.authors.index(author) % len(honest)]
+
+    def _write(self) -> None:
         for author in self.authors:
+            home = self.home_of(author)
+            if not home.alive:
+                continue
             operations: list[Operation] = []
             if self.dice.random() < 0.7:
                 operations = author.random_operations()
             if self.accepts:
-                operations += self._accepts_of(author, accepted)
+                operations += self._accepts_of(author, home)
+            if author is self.authors[0]:
+                operations += self._evidence_of(home)
             if operations:
-                self.spread(author.write(operations))
+                self.publish(author, operations)
 
-    def _accepts_of(self, author: Author, accepted: set[bytes]) -> list[Operation]:
-        fold = self.nodes[0].replica.fold
+    def publish(self, author: Author, operations: Sequence[Operation]) -> None:
+        home = self.home_of(author)
+        entry = author.write(operations)
+        home.receive(entry)
+        self.spread(entry, home.peers(), source=home)
+
+    def fork(self, author: Author) -> tuple[Entry, Entry]:
+        """Two entries of one number, shown to different nodes; the author goes on with one."""
+        seq, prev = author.next_seq, author.head
+        twin = author.sign(seq, prev, [Place(1, Price(110), Lots(1))])
+        entry = author.write([Place(0, Price(90), Lots(1))])
+        some = self.dice.randint(1, len(self.nodes) - 1)
+        nodes = list(self.nodes)
+        self.dice.shuffle(nodes)
+        self.spread(entry, nodes[:some])
+        self.spread(twin, nodes[some:])
+        return entry, twin
+
+    def _accepts_of(self, author: Author, home: Node) -> list[Operation]:
+        fold = home.replica.fold
         accepts: list[Operation] = []
         for match in fold.matches.values():
             if author.key.address in (match.maker.author, match.taker.author):
                 name = match.id + author.key.address
-                if name not in accepted and self.dice.random() < 0.8:
-                    accepted.add(name)
+                if name not in self.accepted and self.dice.random() < 0.8:
+                    self.accepted.add(name)
                     terms = trade_terms(fold.market, self.market_id, match)
                     signature = author.key.sign(terms.digest(self.genesis.separator))
                     accepts.append(Accept(match.id, signature, b""))
         return accepts
+
+    def _evidence_of(self, home: Node) -> list[Operation]:
+        """What the node found out, each culprit once."""
+        found: list[Operation] = []
+        for proof in home.evidence:
+            name = culprit(proof, self.genesis.separator, self.market_id)
+            if name not in self.shown:
+                self.shown.add(name)
+                found.append(proof)
+        return found
+
+
+def disagreement(network: Network) -> str:
+    """Where two lives of honest nodes went apart (I1); empty if all are prefixes of the longest."""
+    lives = [life for node in network.honest for life in (*node.lives, node.epochs)]
+    longest = max(lives, key=len)
+    for life in lives:
+        for mine, other in zip(life, longest, strict=False):
+            if what_of(mine) != what_of(other):
+                return f"epoch {mine.facts.epoch}: {what_of(mine)} and {what_of(other)}"
+    return ""
+
+
+def what_of(epoch: AppliedEpoch) -> tuple[object, ...]:
+    facts = epoch.facts
+    entry_digests = [entry.digest.hex() for entry in facts.entries]
+    return (*facts._replace(entries=()), entry_digests, epoch.outcome.root.hex())

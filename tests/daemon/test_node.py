@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import Address, Lots, Price, TimeMs, Weight
+from orrange_p2p.core.ids import Address, Lots, Price, Seq, TimeMs, Weight
 from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon.author import AuthorLog
@@ -44,7 +44,9 @@ class Party:
         self.store = MemoryStore()
 
 
-def genesis_of(parties: list[Party], **parameters: int) -> Genesis:
+def genesis_of(
+    parties: list[Party], traders: list[Party] | None = None, **parameters: int
+) -> Genesis:
     witnesses = [Witness(p.witness.address, Weight(1), (p.chain.anchor,)) for p in parties]
     return Genesis(
         "test",
@@ -56,7 +58,8 @@ def genesis_of(parties: list[Party], **parameters: int) -> Genesis:
         tuple(sorted(witnesses, key=lambda witness: witness.address)),
         tuple(
             sorted(
-                (Author(p.trader.address, 0) for p in parties), key=lambda author: author.address
+                (Author(p.trader.address, 0) for p in traders or parties),
+                key=lambda author: author.address,
             )
         ),
         (MARKET,),
@@ -173,3 +176,39 @@ async def test_a_corrupted_fold_shows_in_the_roots() -> None:
         epoch = market_of(nodes[0]).replica.epoch
         await until(lambda: all(market_of(n).replica.epoch > epoch + 2 for n in nodes), nodes)
         assert len(common_roots(nodes)) == 2
+
+
+async def test_a_trader_whose_gossip_was_lost_offers_its_entries_again() -> None:
+    parties = [Party(n) for n in range(4)]
+    network = MemoryNetwork()
+    reader = Party(9)
+    genesis = genesis_of(parties, traders=[*parties, reader])
+    async with (
+        cluster(parties, genesis, network) as nodes,
+        network.open_transport("reader") as transport,
+    ):
+        node = Node(genesis, reader.store, transport, SystemClock(), traders=[reader.trader])
+        async with running(node):
+            await author_of(node).submit([Place(0, Price(7), Lots(1))])
+            await until(lambda: node.counters["frames_out"] == 1, nodes)  # to nobody
+            await node.connect(nodes[0].transport.addresses[0])
+            await until(lambda: market_of(nodes[3]).totals["orders"] == 1, nodes)
+            assert node.counters["entries_offered_again"] > 0
+
+
+async def test_strangers_cost_no_disk() -> None:
+    parties = [Party(n) for n in range(4)]
+    network = MemoryNetwork()
+    stranger = Party(9)
+    genesis = genesis_of(parties)
+    async with cluster(parties, genesis, network) as nodes:
+        async with network.open_transport("stranger") as transport:
+            node = Node(
+                genesis, stranger.store, transport, SystemClock(), traders=[stranger.trader]
+            )
+            async with running(node):
+                await node.connect(nodes[0].transport.addresses[0])
+                await author_of(node).submit([Place(0, Price(7), Lots(1))])
+                await until(lambda: nodes[0].counters["records_unwanted"] > 0, nodes)
+        kept = await parties[0].store.log(MARKET.id, stranger.trader.address, Seq(0))
+        assert list(kept) == []
