@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import cbor2
 from coincurve import PrivateKey
 
 from orrange_p2p.core import codec, entries, evidence, frames, merkle, sync, ticks
@@ -374,7 +375,7 @@ def genesis_vectors() -> Json:
 
 def groups_root(items: Sequence[Any]) -> bytes:
     groups = [items[at : at + 16] for at in range(0, len(items), 16)]
-    return merkle.list_root([b"".join(map(codec.encode, group)) for group in groups])
+    return merkle.list_root([b"".join(map(cbor2.dumps, group)) for group in groups])
 
 
 def raw_entry(
@@ -393,7 +394,7 @@ def raw_entry(
     except OverflowError:
         digest = ZERO32
     signature = secp256k1.sign(key(signer or author), digest)
-    return codec.encode((market, address(author), seq, prev, items, signature))
+    return cbor2.dumps((market, address(author), seq, prev, items, signature))
 
 
 def entry_of(
@@ -498,16 +499,16 @@ def bad_entries(first: Entry) -> list[Json]:
     high_s = signature[:32] + high + bytes((55 - signature[64],))
 
     def changed(at: int, value: Any) -> bytes:
-        return codec.encode([*record[:at], value, *record[at + 1 :]])
+        return cbor2.dumps([*record[:at], value, *record[at + 1 :]])
 
-    one_item_more = codec.encode([*record, 0])
+    one_item_more = cbor2.dumps([*record, 0])
     proofs = [to_items(Evidence(0, b"", b""))] * 9
     rows: list[tuple[str, bytes | Json, str, str]] = [
         ("empty", b"", "malformed", "no item"),
         ("not_an_array", b"\x00", "malformed", "an integer where a record is expected"),
         ("truncated", data[:-1], "malformed", "the last byte is missing"),
         ("trailing_byte", data + b"\x00", "malformed", "a byte after the record"),
-        ("five_items", codec.encode(record[:5]), "malformed", "the signature is missing"),
+        ("five_items", cbor2.dumps(record[:5]), "malformed", "the signature is missing"),
         ("seven_items", one_item_more, "malformed", "one item more"),
         ("not_minimal", raw_non_minimal(data), "malformed", "seq 0 in two bytes"),
         ("oversized", {"repeat": "0x00", "times": 65537}, "oversized", "above 64 KiB"),
@@ -639,13 +640,13 @@ def raw_tick(
 ) -> bytes:
     """A correctly signed tick with whatever body."""
     shown = tick_body() if body is None else body
-    header = TickHeader(market, era, round, address(witness), sha256(codec.encode(shown)).digest())
+    header = TickHeader(market, era, round, address(witness), sha256(cbor2.dumps(shown)).digest())
     try:
         digest = header.digest(genesis.separator)
     except OverflowError:
         digest = ZERO32
     signature = secp256k1.sign(key(signer or witness), digest)
-    return codec.encode((market, era, round, address(witness), *shown, signature))
+    return cbor2.dumps((market, era, round, address(witness), *shown, signature))
 
 
 def tick_of(witness: str, era: int = 0, round: int = 0, **body: Any) -> Tick:
@@ -681,7 +682,7 @@ def tick_vectors() -> Json:
                 "witness_secret": hexed(secret("witness 0")),
                 "header": jsonable(tick.header),
                 "body": jsonable(tick.body),
-                "body_encoded": hexed(codec.encode(tick.body)),
+                "body_encoded": hexed(cbor2.dumps(tick.body)),
                 "digest": hexed(tick.digest),
             }
         )
@@ -689,7 +690,7 @@ def tick_vectors() -> Json:
     record = list(codec.decode(data, len(data)))  # type: ignore[call-overload]
 
     def changed(at: int, value: Any) -> bytes:
-        return codec.encode([*record[:at], value, *record[at + 1 :]])
+        return cbor2.dumps([*record[:at], value, *record[at + 1 :]])
 
     def with_body(round: int = 0, **body: Any) -> bytes:
         return raw_tick(round=round, body=tick_body(**body))
@@ -701,7 +702,7 @@ def tick_vectors() -> Json:
     rows: list[tuple[str, bytes | Json, str, str]] = [
         ("truncated", data[:-1], "malformed", "the last byte is missing"),
         ("trailing_byte", data + b"\0", "malformed", "a byte after the record"),
-        ("nine_items", codec.encode(record[:9]), "malformed", "the signature is missing"),
+        ("nine_items", cbor2.dumps(record[:9]), "malformed", "the signature is missing"),
         ("oversized", {"repeat": "0x00", "times": 262145}, "oversized", "above 256 KiB"),
         ("era_negative", changed(1, -1), "malformed", "era below 0"),
         ("round_too_large", changed(2, TOP + 1), "malformed", "round above 2^63-1"),
@@ -756,15 +757,15 @@ def frame_vectors() -> Json:
     big = {"prefix": "0x8281" + "5a00010001", "repeat": "0x00", "times": 65537, "suffix": "0x80"}
     rows: list[tuple[str, bytes | Json, str, str]] = [
         ("empty_input", b"", "malformed", "no item"),
-        ("one_list", codec.encode(((),)), "malformed", "the ticks are missing"),
-        ("three_lists", codec.encode(((), (), ())), "malformed", "a list too many"),
-        ("not_lists", codec.encode((0, 0)), "malformed", "lists are arrays"),
-        ("record_not_bytes", codec.encode((((1,),), ())), "malformed", "records are byte strings"),
+        ("one_list", cbor2.dumps(((),)), "malformed", "the ticks are missing"),
+        ("three_lists", cbor2.dumps(((), (), ())), "malformed", "a list too many"),
+        ("not_lists", cbor2.dumps((0, 0)), "malformed", "lists are arrays"),
+        ("record_not_bytes", cbor2.dumps((((1,),), ())), "malformed", "records are byte strings"),
         ("map", b"\xa0", "malformed", "a map"),
-        ("trailing_byte", codec.encode(((), ())) + b"\0", "malformed", "a byte after the frame"),
+        ("trailing_byte", cbor2.dumps(((), ())) + b"\0", "malformed", "a byte after the frame"),
         ("not_minimal", bytes.fromhex("8298008080"), "malformed", "a length in two bytes"),
         ("entry_too_long", big, "malformed", "an entry above 64 KiB"),
-        ("too_many", codec.encode(((b"",) * 4097, ())), "malformed", "4,097 entries"),
+        ("too_many", cbor2.dumps(((b"",) * 4097, ())), "malformed", "4,097 entries"),
         ("oversized", {"repeat": "0x00", "times": 524289}, "oversized", "above 512 KiB"),
     ]
     return document(
@@ -785,7 +786,7 @@ def frame_vectors() -> Json:
 def evidence_vectors() -> Json:
     def signed(header: EntryHeader | TickHeader, signer: str, genesis: Genesis = GENESIS) -> bytes:
         signature = secp256k1.sign(key(signer), header.digest(genesis.separator))
-        return codec.encode((*header, signature))
+        return cbor2.dumps((*header, signature))
 
     first = EntryHeader(MARKET.id, address("bob"), 3, sha256(b"p").digest(), sha256(b"1").digest())
     second = first._replace(ops_root=sha256(b"2").digest())
@@ -850,7 +851,7 @@ def evidence_vectors() -> Json:
         ),
         (
             "bad_signature",
-            Evidence(0, bob, codec.encode((*second, bytes(65)))),
+            Evidence(0, bob, cbor2.dumps((*second, bytes(65)))),
             "signature",
             "not a signature",
         ),
@@ -877,26 +878,26 @@ def sync_vectors() -> Json:
         ("status", sync.StatusWanted(market)),
     ]
     rows: list[tuple[str, bytes, str]] = [
-        ("kind_4", codec.encode((4, market)), "kinds go up to 3"),
-        ("kind_only", codec.encode((3,)), "the market is missing"),
-        ("status_three_items", codec.encode((3, market, 0)), "an item too many"),
-        ("market_short", codec.encode((3, market[:31])), "a market id has 32 bytes"),
-        ("range_backwards", codec.encode((0, market, ((alice, 9, 3),))), "ends before its start"),
-        ("too_many_ranges", codec.encode((0, market, many)), "257 ranges"),
-        ("too_many_digests", codec.encode((1, market, (ZERO32,) * 1025)), "1,025 digests"),
-        ("rounds_backwards", codec.encode((2, market, 0, 5, 4)), "ends before its start"),
-        ("too_many_rounds", codec.encode((2, market, 0, 0, 256)), "257 rounds"),
+        ("kind_4", cbor2.dumps((4, market)), "kinds go up to 3"),
+        ("kind_only", cbor2.dumps((3,)), "the market is missing"),
+        ("status_three_items", cbor2.dumps((3, market, 0)), "an item too many"),
+        ("market_short", cbor2.dumps((3, market[:31])), "a market id has 32 bytes"),
+        ("range_backwards", cbor2.dumps((0, market, ((alice, 9, 3),))), "ends before its start"),
+        ("too_many_ranges", cbor2.dumps((0, market, many)), "257 ranges"),
+        ("too_many_digests", cbor2.dumps((1, market, (ZERO32,) * 1025)), "1,025 digests"),
+        ("rounds_backwards", cbor2.dumps((2, market, 0, 5, 4)), "ends before its start"),
+        ("too_many_rounds", cbor2.dumps((2, market, 0, 0, 256)), "257 rounds"),
         ("map", b"\xa0", "a map"),
         ("not_minimal", b"\x82\x18\x03\x58\x20" + market, "a kind in two bytes"),
     ]
     page = frames.Frame((entry_of([PLAIN]).encoded,), ())
     empty = frames.Frame((), ())
     reply_rows: list[tuple[str, bytes, str]] = [
-        ("one_item", codec.encode((page.encode(),)), "more is missing"),
-        ("more_two", codec.encode((page.encode(), 2)), "more is 0 or 1"),
-        ("more_bool", codec.encode((page.encode(), True)), "a boolean is no integer"),
-        ("page_no_frame", codec.encode((b"", 0)), "the page is no frame"),
-        ("page_not_bytes", codec.encode((((), ()), 0)), "the page is a byte string"),
+        ("one_item", cbor2.dumps((page.encode(),)), "more is missing"),
+        ("more_two", cbor2.dumps((page.encode(), 2)), "more is 0 or 1"),
+        ("more_bool", cbor2.dumps((page.encode(), True)), "a boolean is no integer"),
+        ("page_no_frame", cbor2.dumps((b"", 0)), "the page is no frame"),
+        ("page_not_bytes", cbor2.dumps((((), ()), 0)), "the page is a byte string"),
     ]
     return document(
         "Requests and replies of /orrange/sync/1.",
