@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cbor2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -334,7 +335,7 @@ items = st.recursive(
 @given(value=items)
 @settings(max_examples=300)
 def test_arbitrary_items_raise_nothing_but_peer_errors(value: Any) -> None:
-    data = codec.encode(value)
+    data = cbor2.dumps(value)
     for decode, _ in DECODERS.values():
         fails_or_is_itself(decode, data)
     try:
