@@ -24,6 +24,9 @@ _TRADE: Final = StructType(
 )
 
 
+_NO_TERMS: Final = sha256(b"").digest()
+
+
 class MatchState(enum.IntEnum):
     """Where a match stands."""
 
@@ -117,17 +120,20 @@ class Match:
 
     def leaf(self) -> bytes:
         """The value under this match's id in the state (protocol/02-merkle.md)."""
+        terms = _NO_TERMS
+        if self.terms:
+            terms = sha256(b"".join([self.terms[author] for author in sorted(self.terms)])).digest()
         return codec.encode(
             (
                 self.epoch,
-                self.maker,
-                self.taker,
+                tuple(self.maker),  # the encoder is slow with named tuples
+                tuple(self.taker),
                 int(self.maker_side),
                 self.price,
                 self.quantity,
                 int(self.state),
                 self.deadline_epoch,
-                sha256(b"".join(self.terms[author] for author in sorted(self.terms))).digest(),
+                terms,
             )
         )
 
