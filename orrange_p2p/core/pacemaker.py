@@ -216,6 +216,8 @@ class Pacemaker:
         if self._last_signed < 0 and clock.highest_quorum_round < 0:
             return self._draft(0, {})
         best = self._highest_round_to_build_on()
+        if best < 0 and self._last_signed < 0 and clock.first_round_kept == 0:
+            return self._draft(0, {})  # others got further with a witness since proven false
         if best > self._last_signed:
             parents = clock.adoptable(Round(best - 1)) if best > 0 else {}
             if best == 0 or self._is_quorum(parents):
@@ -223,7 +225,7 @@ class Pacemaker:
             if best != self._round:
                 # Nothing to tick it on: take part from the next round on.
                 self._round, self._entered_ms = best, now_ms
-        if best < self._round or best < 0:
+        if best < self._last_signed or best < 0:
             return Wait(None)
         earliest = self._entered_ms + self._pace.min_round_ms
         if now_ms < earliest:
@@ -265,9 +267,14 @@ class Pacemaker:
         return table.weight_of_set(ticks) >= table.quorum
 
     def _highest_round_to_build_on(self) -> int:
-        """The highest round with adoptable ticks of a quorum; -1 if there is none near the top."""
+        """The highest round with adoptable ticks of a quorum; -1 if there is none near the top.
+
+        Down to our own last one: where the rounds above rest on a witness proven false since, the
+        others wait for our ticks of just these rounds.
+        """
         top = self._clock.highest_quorum_round
-        for round in range(top, max(-1, top - _SEARCH_ROUNDS), -1):
+        lowest = min(top - _SEARCH_ROUNDS + 1, self._last_signed)
+        for round in range(top, max(-1, lowest - 1), -1):
             if self._is_quorum(self._clock.adoptable(Round(round))):
                 return round
         return -1

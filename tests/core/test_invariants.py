@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from network import Network, Node, disagreement, what_of
 
-from orrange_p2p.core.clock import Clock
-from orrange_p2p.core.cut import Cut
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.evidence import culprit
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
@@ -20,7 +18,6 @@ from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import ZERO32, Address, MarketId, Weight
 from orrange_p2p.core.operations import Cancel, CancelAll, EvidenceKind
 from orrange_p2p.core.replica import Replica
-from orrange_p2p.core.witnesses import WitnessTable
 
 
 def check_agreement(network: Network) -> None:
@@ -166,6 +163,16 @@ def test_a_forking_author_is_frozen_in_the_same_epoch_for_all(seed: int) -> None
     assert len(frozen_in.pop()) == 1
 
 
+def test_a_witness_that_was_cut_off_while_another_lied_takes_part_again() -> None:
+    """The others got ahead with the liar's help; once it is proven false they wait for exactly the
+    ticks that the honest one has not made yet."""
+    network = Network(1533, liars=1, loss=0.3, era_ms=3000)
+    network.part([0, 1, 2], [3])
+    network.run(9000)
+    network.settle()
+    check_agreement(network)
+
+
 def test_eras_follow_each_other_and_a_lagging_node_follows_them() -> None:
     network = Network(7, era_ms=2000, rounds_per_era=64)
     network.run(3000)
@@ -292,23 +299,11 @@ def test_honest_nodes_agree_whatever_happens(scenario: dict[str, Any]) -> None:
 # --- the checks can fail ---
 
 
-class WeakTable(WitnessTable):
+def weak_replica(genesis: Genesis, market_id: MarketId) -> Replica:
     """Half the weight is taken for a quorum."""
-
-    __slots__ = ()
-
-    def __init__(self, genesis: Genesis) -> None:
-        super().__init__({w.address: w.weight for w in genesis.witnesses})
-        self.quorum = Weight(self.total // 2)
-
-
-class WeakReplica(Replica):
-    def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
-        super().__init__(genesis, market_id)
-        self.table = WeakTable(genesis)
-        self.clock = Clock(self.table, self.era, self._era_seed(ZERO32))
-        self._cut = Cut(self.table)
-        self.fold = Fold(genesis, market_id, self.table)
+    replica = Replica(genesis, market_id)
+    replica.table.quorum = Weight(replica.table.total // 2)
+    return replica
 
 
 def is_caught(scenario: dict[str, Any], replica_class: Any) -> bool:
@@ -320,7 +315,7 @@ def is_caught(scenario: dict[str, Any], replica_class: Any) -> bool:
 
 
 def test_a_quorum_of_half_the_weight_is_caught_by_the_same_test() -> None:
-    assert find_failure(WeakReplica) is not None
+    assert find_failure(weak_replica) is not None
 
 
 def find_failure(replica_class: Any) -> dict[str, Any] | None:
@@ -379,17 +374,25 @@ def test_a_node_whose_fold_ignores_cancels_is_caught() -> None:
         check_agreement(network)
 
 
-def test_a_replica_that_takes_what_one_witness_lists_for_committed_is_caught() -> None:
-    class Credulous(WitnessTable):
-        __slots__ = ()
+class Impatient:
+    """A fold that counts only authors of whom something is held here just now."""
 
-        def more_than_third(self, weight: int) -> bool:
-            return weight > 0
+    def __init__(self, replica: Replica) -> None:
+        self._fold = replica.fold
+        self._logs = replica.logs
 
-    class CredulousReplica(Replica):
-        def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
-            super().__init__(genesis, market_id)
-            table = Credulous({w.address: w.weight for w in genesis.witnesses})
-            self._cut = Cut(table)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fold, name)
 
-    assert find_failure(CredulousReplica) is not None
+    def is_eligible(self, author: Address) -> bool:
+        return bool(self._logs.held(author)) and self._fold.is_eligible(author)
+
+
+def impatient_replica(genesis: Genesis, market_id: MarketId) -> Replica:
+    replica = Replica(genesis, market_id)
+    replica.fold = Impatient(replica)  # type: ignore[assignment]
+    return replica
+
+
+def test_a_cut_that_depends_on_what_has_arrived_is_caught() -> None:
+    assert find_failure(impatient_replica) is not None
