@@ -10,14 +10,18 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from network import Network, Node, disagreement, what_of
+from simulated_witnesses import ERA, SEED, address, make_tick, table_of
 
+from orrange_p2p.core.clock import Clock
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.evidence import culprit
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import ZERO32, Address, MarketId, Weight
+from orrange_p2p.core.ids import ZERO32, Address, MarketId, TimeMs, Weight
 from orrange_p2p.core.operations import Cancel, CancelAll, EvidenceKind
+from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft
 from orrange_p2p.core.replica import Replica
+from orrange_p2p.core.ticks import Tick
 
 
 def check_agreement(network: Network) -> None:
@@ -163,14 +167,42 @@ def test_a_forking_author_is_frozen_in_the_same_epoch_for_all(seed: int) -> None
     assert len(frozen_in.pop()) == 1
 
 
-def test_a_witness_that_was_cut_off_while_another_lied_takes_part_again() -> None:
-    """The others got ahead with the liar's help; once it is proven false they wait for exactly the
-    ticks that the honest one has not made yet."""
-    network = Network(1533, liars=1, loss=0.3, era_ms=3000)
-    network.part([0, 1, 2], [3])
-    network.run(9000)
-    network.settle()
-    check_agreement(network)
+@pytest.mark.parametrize("rounds_before", [0, 1, 3])
+@pytest.mark.parametrize("rounds_without", [1, 3, 15])
+def test_a_witness_left_behind_by_a_liar_ticks_what_the_others_wait_for(
+    rounds_before: int, rounds_without: int
+) -> None:
+    """The others got ahead with a liar's help. Once it is proven false they cannot go on without
+    the honest one, and it has only its own last round to build on."""
+    clock = Clock(table_of(1, 1, 1, 1), ERA, SEED)
+    pacemaker = Pacemaker(address(4), clock, HeldLogs(), Pace(250, 1000))
+    last: list[Tick] = []
+    now = 0
+
+    def tick_of_the_honest_one(expected_round: int) -> Tick:
+        nonlocal now
+        now += 100_000
+        step = pacemaker.poll(TimeMs(now))
+        assert isinstance(step, TickDraft)
+        assert step.round == expected_round
+        pacemaker.note_ticked(step, TimeMs(now))
+        tick = make_tick(4, step.round, step.parents)
+        clock.add(tick)
+        return tick
+
+    for round in range(rounds_before + rounds_without):
+        ticks = [make_tick(witness, round, last) for witness in (1, 2, 3)]
+        if round < rounds_before:
+            for tick in ticks:
+                clock.add(tick)
+            ticks.append(tick_of_the_honest_one(round))
+        for tick in ticks:
+            clock.add(tick)
+        last = ticks
+    twin = make_tick(1, 0, time_ms=1)
+    assert clock.add(twin).equivocations
+    for round in range(rounds_before, rounds_before + rounds_without + 1):
+        tick_of_the_honest_one(round)
 
 
 def test_eras_follow_each_other_and_a_lagging_node_follows_them() -> None:
