@@ -12,10 +12,14 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from mypy_extensions import i64
+
 from orrange_p2p.core.errors import InvalidError
 
 EMPTY_ROOT: Final = bytes(32)
 """Root of a map without keys."""
+MAX_KEY_BYTES: Final = 32
+"""Longest keys of a map."""
 
 
 # --- the list tree (RFC 6962) -------------------------------------------------------------
@@ -114,15 +118,22 @@ class _Node:
 
     __slots__ = ("bit", "hash", "key", "left", "right", "value")
 
+    bit: i64
+    key: bytes
+    value: bytes
+    left: _Node | None
+    right: _Node | None
+    hash: bytes | None
+
     def __init__(
-        self, bit: int, key: bytes, value: bytes, left: _Node | None, right: _Node | None
+        self, bit: i64, key: bytes, value: bytes, left: _Node | None, right: _Node | None
     ) -> None:
         self.bit = bit
         self.key = key
         self.value = value
         self.left = left
         self.right = right
-        self.hash: bytes | None = None
+        self.hash = None
 
 
 class SparseMerkleMap:
@@ -137,6 +148,8 @@ class SparseMerkleMap:
     __slots__ = ("_count", "_key_bytes", "_root")
 
     def __init__(self, key_bytes: int) -> None:
+        if not 1 <= key_bytes <= MAX_KEY_BYTES:
+            raise ValueError(f"keys of {key_bytes} bytes: 1 .. {MAX_KEY_BYTES}")
         self._key_bytes = key_bytes
         self._root: _Node | None = None
         self._count = 0
@@ -279,17 +292,24 @@ def verify_map_proof(root: bytes, key: bytes, proof: MapProof | None) -> bytes |
     return proof.leaf_value if proof.leaf_key == key else None
 
 
-def _bit(key: bytes, bit: int) -> int:
-    return key[bit >> 3] >> (7 - (bit & 7)) & 1
+_INNER: Final = tuple([b"\x01" + bit.to_bytes(2, "big") for bit in range(8 * MAX_KEY_BYTES)])
+"""What an inner node's hash begins with, by its bit."""
 
 
-def _first_differing_bit(first: bytes, second: bytes) -> int:
-    width = 8 * len(first)
-    differing = int.from_bytes(first, "big") ^ int.from_bytes(second, "big")
-    return width - differing.bit_length()
+def _bit(key: bytes, bit: i64) -> i64:
+    octet: i64 = key[bit >> 3]
+    return octet >> (7 - (bit & 7)) & 1
 
 
-def _child(node: _Node, taken: int) -> _Node:
+def _first_differing_bit(first: bytes, second: bytes) -> i64:
+    at: i64 = 0
+    while first[at] == second[at]:
+        at += 1
+    differing = first[at] ^ second[at]
+    return 8 * at + 8 - differing.bit_length()
+
+
+def _child(node: _Node, taken: i64) -> _Node:
     child = node.right if taken else node.left
     assert child is not None, "inner nodes have two children"
     return child
@@ -309,6 +329,6 @@ def _hash(node: _Node) -> bytes:
         computed = sha256(b"\x00" + node.key + node.value).digest()
     else:
         children = _hash(_child(node, 0)) + _hash(_child(node, 1))
-        computed = sha256(b"\x01" + node.bit.to_bytes(2, "big") + children).digest()
+        computed = sha256(_INNER[node.bit] + children).digest()
     node.hash = computed
     return computed
