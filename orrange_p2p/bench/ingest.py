@@ -256,8 +256,8 @@ def _one_core() -> Iterator[None]:
 
 @contextmanager
 def _rare_collection() -> Iterator[None]:
-    """Collect cycles rarely, as a node under such load has to: live orders are many and in no cycle,
-    and at Python's default the collector looks at all of them again and again, for half the time.
+    """Collect cycles rarely, as a node under such load has to: live orders are many and leave no
+    cycle behind, and at Python's default the collector spends as much time as all the rest.
     """
     before = gc.get_threshold()
     gc.collect()
