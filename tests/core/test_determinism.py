@@ -49,6 +49,7 @@ def roots(hash_seed: str, root: Path = ROOT) -> tuple[list[str], list[bool]]:
     finished = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env=environment,
+        cwd=root,  # which comes first of all paths
         capture_output=True,
         text=True,
         timeout=120,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -84,6 +85,19 @@ def test_four_nodes_compute_the_same_epochs() -> None:
     assert sum(len(epoch.outcome.matches) for epoch in last) > 10
     assert sum(len(epoch.outcome.trades) for epoch in last) > 3
     assert network.refused == 0
+
+
+def test_an_epoch_is_what_its_leader_says_and_its_seed_what_the_next_one_reveals() -> None:
+    """Whoever can choose the content of an epoch cannot know by what it will be sorted."""
+    network = Network(13, era_ms=3000)
+    network.run(10_000)
+    node = network.nodes[0]
+    for epoch, following in pairwise(node.epochs):
+        leader, next_leader = node.durable[epoch.facts.leader], node.durable[following.facts.leader]
+        assert isinstance(leader, Tick) and isinstance(next_leader, Tick)
+        assert (leader.era, leader.round) == (epoch.facts.era, epoch.facts.round)
+        assert epoch.facts.reveal == next_leader.reveal != leader.reveal
+        assert epoch.facts.time_ms <= following.facts.time_ms
 
 
 def test_one_of_four_may_be_down() -> None:
@@ -318,7 +332,7 @@ def check_scenario(scenario: dict[str, Any], replica_class: Any = Replica) -> No
 
 
 @settings(
-    max_examples=60,
+    max_examples=200,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],

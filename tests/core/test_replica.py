@@ -348,6 +348,18 @@ def test_early_ticks_of_the_next_era_are_taken_when_it_begins() -> None:
     assert desk.replica.previous_clock is not None
 
 
+def test_the_first_rounds_of_an_era_count_however_long_the_last_one_was() -> None:
+    desk, author = Desk(era_ms=30_000), Desk(era_ms=30_000).author()
+    first, second = author.write([SELL]), author.write([SELL])
+    desk.replica.add_entry(first)
+    desk.commit(first)
+    while desk.replica.era == 0:
+        desk.next_round()
+    desk.replica.add_entry(second)
+    desk.commit(second)
+    assert desk.replica.fold.accounts[author.key.address].next_seq == 2
+
+
 # --- floods ---
 
 
