@@ -19,7 +19,7 @@ from orrange_p2p.crypto.eip712 import StructType
 _DELEGATION: Final = StructType(
     "Delegation(bytes32 market,address owner,address session,uint64 cap,uint64 expiryMs)"
 )
-_TERMS: Final = Struct(">HBBBQQQQQQQIQ")
+_TERMS: Final = Struct(">HBBBBQQQQQQQIQ")
 _ACCOUNT: Final = Struct(">QQQB")
 ORDER_KEY_BYTES: Final = 20 + 8 + 2
 """author, seq, position // 16."""
@@ -71,6 +71,7 @@ class LiveOrder(Order):
             place.side,
             place.time_in_force,
             place.post_only,
+            place.self_trade,
             place.price,
             place.quantity,
             place.expiry,

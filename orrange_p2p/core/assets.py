@@ -33,6 +33,6 @@ def check_asset(asset: str) -> str:
 def evm_chain_id(chain: str) -> int:
     """The number of an ``eip155`` chain; raises ``ConfigError`` for any other namespace."""
     namespace, _, reference = check_chain(chain).partition(":")
-    if namespace != "eip155" or not reference.isdecimal():
+    if namespace != "eip155" or not reference.isdecimal() or str(int(reference)) != reference:
         raise ConfigError(f"{chain!r} is not an EVM chain: expected 'eip155:<number>'")
     return int(reference)

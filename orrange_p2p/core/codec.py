@@ -84,7 +84,9 @@ def _encode_into(parts: list[bytes], value: Value) -> None:
                 parts.append(_SMALL_UINTS[item])
             else:
                 _encode_into(parts, item)
-    elif isinstance(value, int) and type(value) is not bool and value >= 0:
+    elif isinstance(value, bool):  # before int, of which it is a kind: compiled code forgets that
+        raise MalformedError("no value of this protocol: bool")
+    elif isinstance(value, int) and value >= 0:
         parts.append(_head(_UINT, value))
     elif isinstance(value, bytes):
         parts.append(_head(_BYTES, len(value)))

@@ -104,6 +104,7 @@ def draft(
     Raises ``InvalidError`` for no or too many operations; the operations themselves are checked
     here as a peer would check them, so that nobody signs what others would refuse.
     """
+    _check_chain(seq, prev)
     if not 1 <= len(operations) <= MAX_ENTRY_OPERATIONS:
         raise InvalidError(f"an entry holds 1 .. {MAX_ENTRY_OPERATIONS} operations")
     items = [to_items(operation) for operation in operations]
@@ -131,14 +132,18 @@ def decode_entry(data: bytes, separator: bytes, market: MarketId) -> Entry:
         raise ForeignError(f"entry of market {named.hex()}")
     if not items:
         raise MalformedError("entry without operations")
-    if (seq == 0) != (prev == ZERO32):
-        raise InvalidError("the first entry of a log, and only the first, has prev zero")
+    _check_chain(seq, prev)
     operations = tuple([parse(item) for item in items])
     _check_proofs(operations)
     groups = _encode_groups(items)
     header = EntryHeader(market, author, seq, prev, merkle.list_root(groups))
     codec.require_canonical(_assemble(header, len(items), groups, signature), data)
     return Entry(header, header.digest(separator), operations, signature, data)
+
+
+def _check_chain(seq: Seq, prev: Digest) -> None:
+    if (seq == 0) != (prev == ZERO32):
+        raise InvalidError("the first entry of a log, and only the first, has prev zero")
 
 
 def _check_proofs(operations: Sequence[Operation]) -> None:

@@ -22,7 +22,7 @@ from orrange_p2p.core.accounts import (
 )
 from orrange_p2p.core.agenda import Agenda
 from orrange_p2p.core.book import Fill
-from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.entries import GROUP, Entry
 from orrange_p2p.core.errors import IllegalTransitionError, PeerError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import (
@@ -40,7 +40,14 @@ from orrange_p2p.core.ids import (
     Seq,
     TimeMs,
 )
-from orrange_p2p.core.matches import Match, MatchEvent, MatchState, match_id, trade_terms
+from orrange_p2p.core.matches import (
+    Match,
+    MatchEvent,
+    MatchGroup,
+    MatchState,
+    match_id,
+    trade_terms,
+)
 from orrange_p2p.core.operations import (
     Accept,
     Amend,
@@ -141,11 +148,12 @@ class Fold(MarketState):
         self._ending_epoch = Agenda()
         self._revoked: list[Address] = []
         self._matched: list[Match] = []
+        self._match_group = MatchGroup(Epoch(0), 0)
         self._traded: list[Match] = []
         self._lapsed: list[Lapse] = []
         self._refused: list[tuple[OrderId, Refusal]] = []
         self._accepting: set[tuple[MatchId, Address]] = set()
-        self._returned: list[tuple[LiveOrder, int]] = []
+        self._returned: dict[LiveOrder, int] = {}
 
     def begin_era(self, table: WitnessTable) -> None:
         """Judge reports by another era's witnesses from the next epoch on."""
@@ -262,8 +270,12 @@ class Fold(MarketState):
                 self._revoked.append(operation.session)
                 self.touch(session)
             return
-        if self.accounts[owner].binding is not None or self.is_listed(operation.session):
-            return  # no chains of delegation, and a listed author is nobody's session key
+        if self.accounts[owner].binding is not None or operation.session == owner:
+            return  # no chains of delegation
+        if self.is_listed(operation.session):
+            return  # a listed author is nobody's session key
+        if bound is None and session is not None and session.live_orders > 0:
+            return  # they would meet the key's new orders, and the owner's, as a stranger's
         if bound is not None and bound.owner != owner:
             return
         digest = delegation_digest(
@@ -321,7 +333,7 @@ class Fold(MarketState):
                 order.reserved -= match.quantity
                 order.filled += match.quantity
                 self.note_changed(order)
-            del self.matches[match.id]
+            self.end_match(match)
             self._traded.append(match)
 
     # --- phase 4: cancels and amends; the places that survive them ---
@@ -469,8 +481,7 @@ class Fold(MarketState):
         if match.id not in self.matches:
             return
         match.advance(MatchEvent.DEADLINE_PASSES)
-        del self.matches[match.id]
-        self.note_match(match)
+        self.end_match(match)
         self._lapsed.append(Lapse(match, silent))
         for order in self.orders_of(match):
             author = order.group.account
@@ -480,7 +491,7 @@ class Fold(MarketState):
                 self._forfeit(order, match.quantity, book.UNSETTLED)
                 self._end(order, book.UNSETTLED)
             else:
-                self._returned.append((order, match.quantity))
+                self._returned[order] = self._returned.get(order, 0) + match.quantity
 
     def _forfeit(self, order: LiveOrder, quantity: int, reason: int) -> None:
         order.reserved -= quantity
@@ -490,14 +501,13 @@ class Fold(MarketState):
     # --- phase 6: quantity of failed matches ---
 
     def _reenter(self) -> None:
-        self._returned.sort(key=_priority)
-        for order, quantity in self._returned:
+        for order, quantity in sorted(self._returned.items(), key=_priority):
             if order.ended:
                 self._forfeit(order, quantity, book.UNSETTLED)
                 self.note_changed(order)
             else:
                 self._record(order, self.book.reenter(order, quantity))
-        self._returned = []
+        self._returned = {}
 
     # --- phase 7: new orders ---
 
@@ -555,23 +565,27 @@ class Fold(MarketState):
         """Note what matching one order did: its fills, and what self-trade prevention removed."""
         for fill in fills:
             maker: LiveOrder = fill.maker  # type: ignore[assignment]
+            ordinal = len(self._matched)
+            if ordinal % GROUP == 0:
+                self._match_group = MatchGroup(self.epoch, ordinal)
             match = Match(
                 match_id(
                     self.market_id,
                     self.epoch,
-                    len(self._matched),
+                    ordinal,
                     maker.id,  # type: ignore[arg-type]
                     order.id,  # type: ignore[arg-type]
                 ),
                 self.epoch,
+                ordinal,
+                self._match_group,
                 maker.id,  # type: ignore[arg-type]
                 order.id,  # type: ignore[arg-type]
                 _SIDES[maker.side],
                 Price(fill.price),
                 Lots(fill.quantity),
             )
-            self.matches[match.id] = match
-            self.note_match(match)
+            self.add_match(match)
             self._matched.append(match)
             self.note_changed(maker)
         removed = self.book.removed
@@ -586,7 +600,13 @@ class Fold(MarketState):
     def _finish(self, facts: EpochFacts, frozen: tuple[Address, ...], placed: int) -> EpochOutcome:
         if self._matched:
             self._unseen.append((facts.epoch, self._matched))
-        self.seal(facts.era, facts.round, facts.leader, tuple(sorted(self._reported.items())))
+        self.seal(
+            facts.era,
+            facts.round,
+            facts.leader,
+            tuple(sorted(self._reported.items())),
+            self._seen_epoch,
+        )
         outcome = EpochOutcome(
             facts.epoch,
             self.root,

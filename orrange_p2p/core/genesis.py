@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from orrange_p2p.core import codec
-from orrange_p2p.core.assets import check_asset, check_chain, evm_chain_id
+from orrange_p2p.core.assets import check_asset, evm_chain_id
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import (
     MAX_UINT63,
@@ -28,6 +28,8 @@ from orrange_p2p.crypto.hashes import sha256
 
 PROTOCOL_VERSION: Final = "1"
 DOMAIN_NAME: Final = "Orrange"
+CLOSING_ROUNDS: Final = 64
+"""Rounds of an era beyond its time, in which the leader that closes it gets committed."""
 SETTLEMENT_KINDS: Final = ("atomic", "htlc", "escrow")
 
 
@@ -61,6 +63,8 @@ class Market:
         if self.settlement not in SETTLEMENT_KINDS:
             raise ConfigError(f"settlement {self.settlement!r}: one of {SETTLEMENT_KINDS}")
         _at_least_one(self, "tick_size", "lot_size", "rate_numerator", "rate_denominator")
+        if not 0 <= self.volatility_ppm <= MAX_UINT63:
+            raise ConfigError("volatility_ppm must be in 0 .. 2^63-1")
 
     @property
     def id(self) -> MarketId:
@@ -139,9 +143,11 @@ class Genesis:
     markets: tuple[Market, ...]
 
     def __attrs_post_init__(self) -> None:
-        check_chain(self.home_chain)
-        if not 1 <= len(self.name.encode()) <= 64:
-            raise ConfigError("the network's name must have 1 .. 64 bytes")
+        evm_chain_id(self.home_chain)
+        if not 1 <= len(self.name.encode()) <= 64 or not self.name.isprintable():
+            raise ConfigError("the network's name must have 1 .. 64 bytes of printable text")
+        if len(self.registry) != 20 or not 0 <= self.start_ms <= MAX_UINT63:
+            raise ConfigError("registry must be an address and start_ms a time")
         if not 1 <= len(self.witnesses) <= MAX_WITNESSES:
             raise ConfigError(f"a network needs 1 .. {MAX_WITNESSES} witnesses")
         if not self.markets:
@@ -150,13 +156,16 @@ class Genesis:
             raise ConfigError("two markets are the same")
         for what, listed in (("witnesses", self.witnesses), ("authors", self.authors)):
             addresses = [one.address for one in listed]
-            if addresses != sorted(set(addresses)):
-                raise ConfigError(f"{what} must be in ascending order, each once")
+            if addresses != sorted(set(addresses)) or any(len(a) != 20 for a in addresses):
+                raise ConfigError(f"{what} must be addresses in ascending order, each once")
+        if any(not 0 <= author.reputation <= MAX_UINT63 for author in self.authors):
+            raise ConfigError("an author's reputation must be in 0 .. 2^63-1")
         for witness in self.witnesses:
             if not 1 <= witness.weight < 1 << 32:
                 raise ConfigError("a witness's weight must be in 1 .. 2^32-1")
-            if len(witness.anchors) != len(self.markets):
-                raise ConfigError("a witness needs one anchor for each market, in their order")
+            sizes = [len(anchor) for anchor in witness.anchors]
+            if sizes != [32] * len(self.markets):
+                raise ConfigError("a witness needs one anchor for each market, 32 bytes, in order")
 
     def encode(self) -> bytes:
         """The canonical record."""
@@ -213,7 +222,10 @@ def _at_least_one(record: object, *names: str) -> None:
 
 
 def parse_toml(text: str) -> Genesis:
-    """Read ``network.toml``. Raises ``ConfigError`` that names the key; unknown keys are errors."""
+    """Read ``network.toml``. Raises ``ConfigError`` that names the key; unknown keys are errors.
+
+    So are eras that would run out of rounds before their time is over: the market would halt.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -222,7 +234,7 @@ def parse_toml(text: str) -> Genesis:
     witnesses = [_record(Witness, row, "witnesses") for row in _rows(document, "witnesses")]
     authors = [_record(Author, row, "authors") for row in _rows(document, "authors")]
     markets = [_record(Market, row, "markets") for row in _rows(document, "markets")]
-    return _record(
+    genesis = _record(
         Genesis,
         {
             **document,
@@ -233,6 +245,13 @@ def parse_toml(text: str) -> Genesis:
         },
         "network file",
     )
+    times = genesis.parameters
+    if (times.rounds_per_era - CLOSING_ROUNDS) * times.min_round_ms < times.era_ms:
+        raise ConfigError(
+            "parameters: rounds_per_era is too small: an era takes up to era_ms / min_round_ms "
+            f"rounds and {CLOSING_ROUNDS} more to close"
+        )
+    return genesis
 
 
 def to_toml(genesis: Genesis) -> str:

@@ -9,22 +9,34 @@ from __future__ import annotations
 
 import enum
 from hashlib import sha256
+from struct import Struct
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
+from orrange_p2p.core.entries import GROUP
 from orrange_p2p.core.errors import IllegalTransitionError
 from orrange_p2p.core.genesis import Market
-from orrange_p2p.core.ids import Address, Amount, Epoch, Lots, MarketId, MatchId, OrderId, Price
+from orrange_p2p.core.ids import (
+    ZERO32,
+    Address,
+    Amount,
+    Epoch,
+    Lots,
+    MarketId,
+    MatchId,
+    OrderId,
+    Price,
+)
 from orrange_p2p.core.operations import Side
 from orrange_p2p.crypto.eip712 import StructType
 
+MATCH_KEY_BYTES: Final = 8 + 4
+"""epoch, ordinal // 16."""
+_RECORD: Final = Struct(">I20sQH20sQHBQQBQ32s")
 _TRADE: Final = StructType(
     "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
     "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
 )
-
-
-_NO_TERMS: Final = sha256(b"").digest()
 
 
 class MatchState(enum.IntEnum):
@@ -66,9 +78,11 @@ class Match:
     __slots__ = (
         "deadline_epoch",
         "epoch",
+        "group",
         "id",
         "maker",
         "maker_side",
+        "ordinal",
         "price",
         "quantity",
         "state",
@@ -80,6 +94,8 @@ class Match:
         self,
         match_id: MatchId,
         epoch: Epoch,
+        ordinal: int,
+        group: MatchGroup,
         maker: OrderId,
         taker: OrderId,
         maker_side: Side,
@@ -88,6 +104,9 @@ class Match:
     ) -> None:
         self.id = match_id
         self.epoch = epoch
+        self.ordinal = ordinal
+        """Which fill of its epoch it is, counted from 0."""
+        self.group = group
         self.maker = maker
         self.taker = taker
         self.maker_side = maker_side
@@ -118,24 +137,43 @@ class Match:
         """Whether this party's accept is in."""
         return author in self.terms
 
-    def leaf(self) -> bytes:
-        """The value under this match's id in the state (protocol/02-merkle.md)."""
-        terms = _NO_TERMS
+    def record(self) -> bytes:
+        """Its part of the group's leaf (protocol/02-merkle.md)."""
+        terms = ZERO32
         if self.terms:
-            terms = sha256(b"".join([self.terms[author] for author in sorted(self.terms)])).digest()
-        return codec.encode(
-            (
-                self.epoch,
-                tuple(self.maker),  # the encoder is slow with named tuples
-                tuple(self.taker),
-                int(self.maker_side),
-                self.price,
-                self.quantity,
-                int(self.state),
-                self.deadline_epoch,
-                terms,
-            )
+            sides = (self.terms.get(self.maker.author, b""), self.terms.get(self.taker.author, b""))
+            terms = sha256(codec.encode(sides)).digest()
+        return _RECORD.pack(
+            self.ordinal,
+            self.maker.author,
+            self.maker.seq,
+            self.maker.position,
+            self.taker.author,
+            self.taker.seq,
+            self.taker.position,
+            self.maker_side,
+            self.price,
+            self.quantity,
+            self.state,
+            self.deadline_epoch,
+            terms,
         )
+
+
+class MatchGroup:
+    """Up to sixteen pending matches with successive ordinals: one leaf of the matches map."""
+
+    __slots__ = ("changed", "count", "key", "slots")
+
+    def __init__(self, epoch: Epoch, ordinal: int) -> None:
+        self.key = epoch.to_bytes(8, "big") + (ordinal // GROUP).to_bytes(4, "big")
+        self.slots: list[Match | None] = [None] * GROUP
+        self.count = 0
+        self.changed = False
+
+    def leaf(self) -> bytes:
+        """The records of its pending matches in order of their ordinals."""
+        return b"".join([match.record() for match in self.slots if match is not None])
 
 
 class TradeTerms(NamedTuple):

@@ -180,8 +180,9 @@ def parse(items: codec.Value) -> Operation:
 def _place(items: tuple[codec.Value, ...], start: int) -> Place:
     # Nearly every operation passes here, so the common case is one straight line of comparisons;
     # only a bad field costs a second look that names it.
-    place: Place = tuple.__new__(Place, items[start:])
-    side, price, quantity, tif, expiry, post_only, stp, least, slippage, reputation = place
+    # Unpacked before it is called a Place: compiled, a Place's fields are taken to be integers.
+    fields = items[start:]
+    side, price, quantity, tif, expiry, post_only, stp, least, slippage, reputation = fields
     if (
         type(side) is int
         and 0 <= side <= 1
@@ -203,16 +204,18 @@ def _place(items: tuple[codec.Value, ...], start: int) -> Place:
         and type(reputation) is int
         and 0 <= reputation <= MAX_UINT63
     ):
+        place: Place = tuple.__new__(Place, fields)
         return place
-    raise MalformedError(_what_is_wrong(place))
+    raise MalformedError(_what_is_wrong(fields))
 
 
-def _what_is_wrong(place: Place) -> str:
-    for name, value in zip(Place._fields, place, strict=True):
+def _what_is_wrong(fields: tuple[codec.Value, ...]) -> str:
+    for name, value in zip(Place._fields, fields, strict=True):
         if name == "max_slippage" and value is None:
             continue
         if type(value) is not int or not 0 <= value <= MAX_UINT63:
             return f"place: {name} is not an integer in 0 .. 2^63-1"
+    place: Place = tuple.__new__(Place, fields)
     if place.side > 1:
         return "place: side is neither 0 (buy) nor 1 (sell)"
     if not 1 <= place.price <= MAX_QUANTITY or not 1 <= place.quantity <= MAX_QUANTITY:

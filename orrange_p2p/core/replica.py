@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from orrange_p2p.core import evidence
 from orrange_p2p.core.clock import Added, Clock, Decided, Outcome, epoch_time
 from orrange_p2p.core.cut import Cut, CutRun, MissingEntry
+from orrange_p2p.core.dag import MAX_AHEAD_ROUNDS
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.errors import InvalidError
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
@@ -221,6 +222,8 @@ class Replica:
             return Effects(Taken.INVALID, reason="tick by an address that is no witness")
         if tick.round >= self.genesis.parameters.rounds_per_era:
             return Effects(Taken.INVALID, reason="tick of a round past the era's last")
+        if tick.round > self.clock.highest_quorum_round + 1 + MAX_AHEAD_ROUNDS:
+            return Effects(Taken.USELESS)  # before its reveal costs a hash for every round between
         try:
             verifier.check(self.reveal_position(tick.era, tick.round), tick.reveal)
         except InvalidError as error:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from orrange_p2p.core import codec
 from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, OrderGroup
 from orrange_p2p.core.book import Book
+from orrange_p2p.core.entries import GROUP
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import (
     ZERO32,
@@ -24,7 +25,7 @@ from orrange_p2p.core.ids import (
     OrderId,
     Round,
 )
-from orrange_p2p.core.matches import Match
+from orrange_p2p.core.matches import MATCH_KEY_BYTES, Match, MatchGroup
 from orrange_p2p.core.merkle import SparseMerkleMap
 
 
@@ -51,11 +52,11 @@ class MarketState:
         """Orders that ended in the epoch under way."""
         self._reputations = {author.address: author.reputation for author in genesis.authors}
         self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
-        self._matches_map = SparseMerkleMap(32)
+        self._matches_map = SparseMerkleMap(MATCH_KEY_BYTES)
         self._accounts_map = SparseMerkleMap(20)
         self._changed_groups: list[OrderGroup] = []
         self._changed_accounts: list[Account] = []
-        self._changed_matches: dict[MatchId, Match] = {}
+        self._changed_match_groups: list[MatchGroup] = []
 
     # --- who is where ---
 
@@ -127,9 +128,25 @@ class MarketState:
                 self.ended.append(order)
                 self.touch(group.account)
 
+    def add_match(self, match: Match) -> None:
+        """Keep a new match while it is pending."""
+        self.matches[match.id] = match
+        match.group.slots[match.ordinal % GROUP] = match
+        match.group.count += 1
+        self.note_match(match)
+
+    def end_match(self, match: Match) -> None:
+        """Let go of a match that is bound or lapsed."""
+        del self.matches[match.id]
+        match.group.slots[match.ordinal % GROUP] = None
+        match.group.count -= 1
+        self.note_match(match)
+
     def note_match(self, match: Match) -> None:
-        """Note that a match is new, changed or gone."""
-        self._changed_matches[match.id] = match
+        """Note that a match changed."""
+        if not match.group.changed:
+            match.group.changed = True
+            self._changed_match_groups.append(match.group)
 
     def seat(self, order: LiveOrder) -> None:
         """Give a new order its slot, before it meets the book: fills are noted on both sides alike,
@@ -148,6 +165,7 @@ class MarketState:
         round: Round,
         leader: Digest,
         reported: tuple[tuple[Address, Epoch], ...],
+        seen_epoch: Epoch,
     ) -> None:
         """Bring the leaves up to date and compute the root of the epoch."""
         self._store_leaves()
@@ -165,6 +183,7 @@ class MarketState:
                     self._matches_map.root(),
                     self._accounts_map.root(),
                     reported,
+                    seen_epoch,
                     self.root,
                 )
             )
@@ -183,9 +202,10 @@ class MarketState:
             account.changed = False
             self._accounts_map.set(account.address, account.leaf())
         self._changed_accounts = []
-        for match in self._changed_matches.values():
-            if match.id in self.matches:
-                self._matches_map.set(match.id, match.leaf())
+        for matches in self._changed_match_groups:
+            matches.changed = False
+            if matches.count:
+                self._matches_map.set(matches.key, matches.leaf())
             else:
-                self._matches_map.delete(match.id)
-        self._changed_matches = {}
+                self._matches_map.delete(matches.key)
+        self._changed_match_groups = []

@@ -96,6 +96,7 @@ class RefMatch:
     taker: RefOrder
     price: int
     quantity: int
+    ordinal: int = 0
     deadline: int = 0
     terms: dict[bytes, bytes] = field(default_factory=dict)
     """What the parties said in their accepts, by author."""
@@ -250,9 +251,11 @@ class ReferenceFold:
             if known is not None and bound is not None and bound[0] == owner and bound[4] == 0:
                 known.binding = (*bound[:4], self.epoch + 1)
             return
-        if self.accounts[owner].binding is not None or session in self.reputations:
+        if self.accounts[owner].binding is not None or session in {owner, *self.reputations}:
             return
         if bound is not None and bound[0] != owner:
+            return
+        if bound is None and self.live_count(session) > 0:
             return
         digest = DELEGATION.digest(self.separator, (self.market_id, owner, session, cap, expiry_ms))
         if is_signed_by(session, digest, consent):
@@ -381,7 +384,9 @@ class ReferenceFold:
     # The matcher.
 
     def reenter(self) -> None:
-        for order, lots in sorted(self.returned, key=lambda row: (row[0].epoch, row[0].rank)):
+        orders = {id(order): order for order, _ in self.returned}.values()
+        for order in sorted(orders, key=lambda order: (order.epoch, order.rank)):
+            lots = sum(lots for other, lots in self.returned if other is order)
             order.reserved -= lots
             if order.ended:
                 order.cancelled += lots
@@ -498,13 +503,13 @@ class ReferenceFold:
                     party.open -= lots
                     party.reserved += lots
                 match = RefMatch(b"", self.epoch, other, order, other.place.price, lots)
+                match.ordinal = len(self.matched)
                 match.id = self.match_id(match)
                 self.matches.append(match)
                 self.matched.append(match)
 
     def match_id(self, match: RefMatch) -> bytes:
-        ordinal = len(self.matched)
-        material = self.market_id + struct.pack(">QI", match.epoch, ordinal)
+        material = self.market_id + struct.pack(">QI", match.epoch, match.ordinal)
         for author, seq, position in (match.maker.id, match.taker.id):
             material += author + struct.pack(">QH", seq, position)
         return sha256(material).digest()
@@ -520,27 +525,31 @@ class ReferenceFold:
         return leaves
 
     def match_leaves(self) -> dict[bytes, bytes]:
-        leaves = {}
-        for match in self.pending():
+        leaves: dict[bytes, bytes] = {}
+        for match in sorted(self.pending(), key=lambda m: (m.epoch, m.ordinal)):
             state = 0
             if match.maker.id.author in match.terms:
                 state = 1
             elif match.taker.id.author in match.terms:
                 state = 2
-            terms = b"".join(match.terms[author] for author in sorted(match.terms))
-            leaves[match.id] = codec.encode(
-                (
-                    match.epoch,
-                    match.maker.id,
-                    match.taker.id,
-                    match.maker.place.side,
-                    match.price,
-                    match.quantity,
-                    state,
-                    match.deadline,
-                    sha256(terms).digest(),
-                )
+            terms = bytes(32)
+            if match.terms:
+                sides = tuple(match.terms.get(party, b"") for party in match.parties)
+                terms = sha256(codec.encode(sides)).digest()
+            key = struct.pack(">QI", match.epoch, match.ordinal // 16)
+            record = struct.pack(
+                ">I20sQH20sQHBQQBQ32s",
+                match.ordinal,
+                *match.maker.id,
+                *match.taker.id,
+                match.maker.place.side,
+                match.price,
+                match.quantity,
+                state,
+                match.deadline,
+                terms,
             )
+            leaves[key] = leaves.get(key, b"") + record
         return leaves
 
     def account_leaves(self) -> dict[bytes, bytes]:
@@ -578,6 +587,7 @@ class ReferenceFold:
                     map_root(self.match_leaves()),
                     map_root(self.account_leaves()),
                     tuple(sorted(self.reported().items())),
+                    self.seen_epoch(),
                     self.root,
                 )
             )
@@ -595,11 +605,12 @@ def may_trade(one: RefOrder, other: RefOrder) -> bool:
 def order_record(order: RefOrder) -> bytes:
     place = order.place
     return struct.pack(
-        ">HBBBQQQQQQQIQQQQB",
+        ">HBBBBQQQQQQQIQQQQB",
         order.id.position,
         place.side,
         place.time_in_force,
         place.post_only,
+        place.self_trade,
         place.price,
         place.quantity,
         place.expiry,

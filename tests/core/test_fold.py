@@ -1005,3 +1005,16 @@ def test_ordinary_days_give_what_the_naive_fold_gives_and_reach_everything() -> 
     reached = ("matches", "trades", "lapses", "freezes", *Refusal.__members__, *book.REASON_NAMES)
     missed = [what for what in reached if COVERED[what] < 5]
     assert not missed, f"the days hardly reach {missed}: {COVERED}"
+
+
+def test_a_key_with_live_orders_of_its_own_is_nobodys_session_key() -> None:
+    history = History([(ANNA, 7)])
+    history.write(DORA, sell(100, 1))
+    history.close()
+    history.write(ANNA, history.delegate(ANNA, DORA, 10, START + 60_000))
+    history.close()
+    history.write(DORA, buy(100, 1))
+    outcome = history.close()
+    # It still is itself, so its own order is not a stranger's.
+    assert not outcome.matches
+    assert outcome.ended[0].reason == book.STP

@@ -101,6 +101,16 @@ positive = st.integers(1, (1 << 63) - 1)
 
 
 @st.composite
+def parameters(draw: st.DrawFn) -> Parameters:
+    """Any, but for eras that could not last: ``parse_toml`` refuses them."""
+    values = {field.name: draw(positive) for field in attrs.fields(Parameters)}
+    values["rounds_per_era"] = draw(st.integers(65, (1 << 63) - 1))
+    longest = min((values["rounds_per_era"] - 64) * values["min_round_ms"], (1 << 63) - 1)
+    values["era_ms"] = draw(st.integers(1, longest))
+    return Parameters(**values)
+
+
+@st.composite
 def networks(draw: st.DrawFn) -> Genesis:
     lots = draw(st.lists(positive, min_size=1, max_size=3, unique=True))
     market = parse_toml(SHORTEST).markets[0]
@@ -110,13 +120,13 @@ def networks(draw: st.DrawFn) -> Genesis:
     witnesses = draw(st.sets(addresses, min_size=1, max_size=32))
     authors = draw(st.sets(addresses, max_size=5))
     return Genesis(
-        # Control characters are left out: see the test below.
+        # Control characters are refused: see the test below.
         name=draw(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=16)),
         home_chain=f"eip155:{draw(st.integers(0, 10**9))}",
         registry=draw(addresses),
         start_ms=TimeMs(draw(st.integers(0, (1 << 63) - 1))),
         open=draw(st.booleans()),
-        parameters=Parameters(*(draw(positive) for _ in attrs.fields(Parameters))),
+        parameters=draw(parameters()),
         witnesses=tuple(
             Witness(a, Weight(draw(st.integers(1, (1 << 32) - 1))), draw(anchors))
             for a in sorted(witnesses)
@@ -200,9 +210,32 @@ def test_an_unknown_market_and_a_foreign_home_chain() -> None:
     network = parse_toml(SHORTEST)
     with pytest.raises(ConfigError, match="has no market 0x0101"):
         network.market(b"\x01" * 32)  # type: ignore[arg-type]
-    elsewhere = attrs.evolve(network, home_chain="solana:mainnet")
-    with pytest.raises(ConfigError, match="not an EVM chain"):
-        _ = elsewhere.separator
+    for chain in ("solana:mainnet", "eip155:01", "eip155:x"):
+        with pytest.raises(ConfigError, match="not an EVM chain"):
+            attrs.evolve(network, home_chain=chain)
+
+
+def test_an_era_has_rounds_for_all_its_time() -> None:
+    enough = SHORTEST.replace("[[markets]]", "[parameters]\nera_ms = 4_080_000\n[[markets]]")
+    assert parse_toml(enough).parameters.era_ms == (16_384 - 64) * 250
+    with pytest.raises(ConfigError, match="rounds_per_era is too small"):
+        parse_toml(enough.replace("4_080_000", "4_080_001"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("registry", b"\x01" * 19),
+        ("start_ms", -1),
+        ("name", "two\nlines"),
+        ("authors", (Author(Address(b"\x05" * 20), -1),)),
+        ("authors", (Author(Address(b"\x05" * 19), 0),)),
+        ("witnesses", (Witness(Address(b"\x11" * 20), Weight(1), (b"\x22" * 31,)),)),
+    ],
+)
+def test_what_the_encoding_could_not_hold_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ConfigError):
+        attrs.evolve(parse_toml(SHORTEST), **{field: value})
 
 
 def test_the_domain_has_a_name_and_a_version() -> None:

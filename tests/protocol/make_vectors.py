@@ -26,7 +26,7 @@ from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.ids import Address, OrderId
-from orrange_p2p.core.matches import trade_terms
+from orrange_p2p.core.matches import MatchGroup, trade_terms
 from orrange_p2p.core.operations import (
     Accept,
     Amend,
@@ -1273,12 +1273,16 @@ class Story:
             "epochs": self.epochs,
             "leaves": {
                 "orders": sorted([hexed(g.key), hexed(g.leaf())] for g in groups),
-                "matches": sorted([hexed(m.id), hexed(m.leaf())] for m in fold.matches.values()),
+                "matches": sorted([hexed(g.key), hexed(g.leaf())] for g in match_groups(fold)),
                 "accounts": sorted(
                     [hexed(a.address), hexed(a.leaf())] for a in fold.accounts.values()
                 ),
             },
         }
+
+
+def match_groups(fold: Fold) -> list[MatchGroup]:
+    return list({match.group.key: match.group for match in fold.matches.values()}.values())
 
 
 def by_name(order: Any) -> OrderId:

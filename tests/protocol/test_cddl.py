@@ -123,15 +123,14 @@ def test_signed_headers_of_evidence() -> None:
 
 
 def test_leaves_of_the_state() -> None:
-    seen = {"AccountLeaf": 0, "MatchLeaf": 0}
+    seen = 0
     for story in vectors("book.json")["valid"]:
-        for rule, part in (("AccountLeaf", "accounts"), ("MatchLeaf", "matches")):
-            for _, value in story["leaves"][part]:
-                seen[rule] += 1
-                assert accepts(rule, octets(value))
-                shorter = cbor2.loads(octets(value))[:-1]
-                assert not accepts(rule, cbor2.dumps(shorter))
-    assert min(seen.values()) > 0
+        for _, value in story["leaves"]["accounts"]:
+            seen += 1
+            assert accepts("AccountLeaf", octets(value))
+            shorter = cbor2.loads(octets(value))[:-1]
+            assert not accepts("AccountLeaf", cbor2.dumps(shorter))
+    assert seen > 0
 
 
 @pytest.mark.parametrize(

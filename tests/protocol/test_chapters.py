@@ -123,5 +123,5 @@ def test_wire_names_are_class_names() -> None:
     # Not classes of their own: a Delegate without expiry, unions, signed headers, values of maps.
     composed = {"Operation", "Revoke", "SyncRequest"}
     composed |= {"SignedEntryHeader", "SignedTickHeader"}
-    composed |= {"AccountLeaf", "MatchLeaf", "StateHeader", "OrderId"}
+    composed |= {"AccountLeaf", "StateHeader", "Terms"}
     assert records - composed <= known

@@ -534,9 +534,21 @@ def leaves_of(fold: Fold) -> dict[str, list[tuple[bytes, bytes]]]:
     groups = [group for account in accounts for group in account.groups.values()]
     return {
         "orders": sorted((group.key, group.leaf()) for group in groups if group.leaf()),
-        "matches": sorted((match.id, match.leaf()) for match in fold.matches.values()),
+        "matches": sorted((g.key, g.leaf()) for g in make_vectors.match_groups(fold)),
         "accounts": sorted((account.address, account.leaf()) for account in accounts),
     }
+
+
+def quorum_reported(genesis: Genesis, reported: dict[bytes, int]) -> int:
+    """The latest epoch that more than two thirds of the weight have applied."""
+    weights = {witness.address: witness.weight for witness in genesis.witnesses}
+    reached = [
+        epoch
+        for epoch in reported.values()
+        if 3 * sum(weights[w] for w, e in reported.items() if e >= epoch)
+        > 2 * sum(weights.values())
+    ]
+    return max(reached, default=0)
 
 
 @pytest.mark.parametrize("case", cases("book"))
@@ -547,6 +559,7 @@ def test_book(case: Json) -> None:
     fold = Fold(genesis, market, table)  # type: ignore[arg-type]
     reported: dict[bytes, int] = {}
     previous = bytes(32)
+    seen = 0
     for told in case["epochs"]:
         facts, expected = facts_of(told["facts"]), told["outcome"]
         outcome = fold.apply(facts)
@@ -573,10 +586,11 @@ def test_book(case: Json) -> None:
             assert order.open + order.reserved + order.filled + order.cancelled == order.quantity
         for witness, epoch in facts.reports:
             reported[witness] = max(reported.get(witness, 0), epoch)
+        seen = max(seen, quorum_reported(genesis, reported))
         maps = [naive_map_root(leaves) for leaves in leaves_of(fold).values()]
         header = [
             *(market, facts.epoch, facts.era, facts.round, facts.leader, octets(expected["seed"])),
-            *(facts.time_ms, *maps, sorted(map(list, reported.items())), previous),
+            *(facts.time_ms, *maps, sorted(map(list, reported.items())), seen, previous),
         ]
         previous = sha256(cbor2.dumps(header)).digest()
         assert outcome.root == previous, told["comment"]
