@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0xe43f456fe4b90a88db909379525457274194b4dad56a0c600f325f47bf1d189f"
+ROOT_OF_1500 = "0xda4dcc587d15f5ae9b8df6849b67022c0aa879a13766b784f3702748c5b2819a"
 
 
 @pytest.fixture(scope="module")
