@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orrange_p2p.core.errors import ConfigError, FeedError
@@ -28,6 +28,8 @@ from orrange_p2p.feeds.bitstamp import (
     OrderDeleted,
     parse_line,
 )
+
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 CREATED = (
     b'1430438404518 order_created {"price": "236.47", "amount": "2.00000000", '
@@ -65,6 +67,7 @@ def test_each_kind_of_line() -> None:
     )
 
 
+@on_a_busy_machine
 @given(cents=st.integers(1, MAX_PRICE_CENTS // 100), satoshi=st.integers(1, MAX_AMOUNT_SATOSHI))
 def test_numbers_come_back_exactly_from_text_and_from_binary_fractions(
     cents: int, satoshi: int
@@ -125,6 +128,7 @@ def test_a_broken_line_says_which_and_why(line: bytes, reason: str) -> None:
     assert reason in caught.value.reason
 
 
+@on_a_busy_machine
 @given(st.binary(max_size=200))
 def test_no_bytes_do_more_than_break_their_line(line: bytes) -> None:
     with pytest.raises(FeedError):
@@ -138,6 +142,7 @@ FIELDS = ("price", "amount", "id", "order_type", "bids", "asks")
 EVENTS = ("order_created", "order_changed", "order_deleted", "trade", "order_book")
 
 
+@on_a_busy_machine
 @given(
     event=st.sampled_from(EVENTS),
     fields=st.dictionaries(st.sampled_from(FIELDS), json_values),
@@ -152,6 +157,7 @@ def test_no_json_does_more_than_break_its_line(event: str, fields: dict[str, obj
         assert 0 <= parsed.amount_satoshi <= MAX_AMOUNT_SATOSHI
 
 
+@on_a_busy_machine
 @given(
     place=st.integers(0, len(CREATED)), removed=st.integers(0, 20), inserted=st.binary(max_size=5)
 )
