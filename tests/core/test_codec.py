@@ -6,7 +6,7 @@ from typing import Any
 
 import cbor2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orrange_p2p.core import codec
@@ -18,7 +18,6 @@ leaves = st.none() | st.sampled_from(EDGES) | st.integers(0, MAX_UINT63) | st.bi
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=30).map(tuple), max_leaves=60)
 
 
-@on_a_busy_machine
 @given(values)
 def test_encodes_as_the_library_does(value: Any) -> None:
     assert codec.encode(value) == cbor2.dumps(value, canonical=True)
