@@ -203,6 +203,8 @@ class _Demo:
         for event in self._feed:
             if not isinstance(event, OrderCreated | OrderDeleted):
                 continue
+            if isinstance(event, OrderDeleted) and event.amount_satoshi == 0:
+                continue  # it was traded there, not taken back by its owner; so it may be here
             first_ms = event.time_ms if first_ms is None else first_ms
             await trio.sleep_until(start + (event.time_ms - first_ms) / 1000 / self._speed)
             author = authors[event.id % len(authors)]
