@@ -100,6 +100,9 @@ $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/i
 	$(call make_venv,$(PEERS))
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip --quiet $(LOCKED) -r requirements/build.txt
 	@$(PEERS)/bin/python tools/install_each.py requirements/bench-peers.txt
+	@! command -v npm >/dev/null || npm install --prefix $(PEERS) --no-save --no-package-lock \
+	 --no-audit --no-fund --loglevel=error nodejs-order-book@10.1.1 \
+	 || echo 'nodejs-order-book did not install: it will be reported as missing' >&2
 	@touch $@
 
 # --- the compiled core --------------------------------------------------------------------------
