@@ -220,6 +220,8 @@ class _Demo:
                 await trio.sleep(LOOK_EVERY_S)
                 states = [await node.status() for node in nodes]
                 pending = sum(state["pending_matches"] + state["own_uncut"] for state in states)
+                if any(state["halted"] for state in states):
+                    return  # a node found itself contradicted: it will commit nothing more
                 is_quiet = pending == 0 and all(author.is_idle for author in authors)
                 quiet = quiet + 1 if is_quiet else 0
 

@@ -27,6 +27,7 @@ from orrange_p2p.core.ids import ZERO32, Address, Digest, Epoch, Era, MarketId, 
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft
 from orrange_p2p.core.reveals import RevealVerifier
+from orrange_p2p.core.roots import Halt, RootReports
 from orrange_p2p.core.ticks import Applied, Tick, TickBody
 from orrange_p2p.core.witnesses import WitnessTable
 
@@ -98,6 +99,9 @@ class Replica:
         are here."""
         self.vouched = Applied(Epoch(0), ZERO32)
         """What our ticks report as applied."""
+        self.halt: Halt | None = None
+        """Why no epoch is applied any more: the roots that witnesses vouch for contradict."""
+        self._roots = RootReports(self.table)
         self._cut = Cut(self.table)
         anchors = genesis.anchors(market_id)
         self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
@@ -125,6 +129,11 @@ class Replica:
     @property
     def root(self) -> bytes:
         return self.fold.root
+
+    @property
+    def checkpoint(self) -> Applied:
+        """The latest epoch whose root a quorum of witnesses vouches for, and we computed."""
+        return self._roots.checkpoint
 
     def holds_entry(self, digest: Digest) -> bool:
         """Whether an entry is held and not applied yet."""
@@ -188,6 +197,8 @@ class Replica:
     def add_entry(self, entry: Entry) -> Effects:
         """Take a durable entry whose signature is verified."""
         digest, author, seq = entry.digest, entry.author, entry.seq
+        if self.halt is not None:
+            return Effects(Taken.USELESS)
         if digest in self._entries:
             return Effects(Taken.DUPLICATE)
         if seq < self.logs.first_uncut(author):
@@ -209,6 +220,8 @@ class Replica:
 
     def add_tick(self, tick: Tick) -> Effects:
         """Take a durable tick whose signature is verified."""
+        if self.halt is not None:
+            return Effects(Taken.USELESS)
         if tick.era == self.era + 1:
             share = MAX_EARLY_TICKS // len(self.table)
             if sum(tick.witness == early.witness for early in self._early.values()) < share:
@@ -314,9 +327,12 @@ class Replica:
         """Apply every epoch whose successor is committed and whose entries are all here."""
         applied = []
         # The seed of an epoch is drawn from its successor's leader, so one always waits.
-        while len(self._waiting) >= 2 and not self._blocking:
+        while len(self._waiting) >= 2 and not self._blocking and self.halt is None:
             committed, successor = self._waiting[0], self._waiting[1]
             if not self._is_absorbed:
+                self.halt = self._roots.absorb(committed.decided.history, self.fold.epoch)
+                if self.halt is not None:
+                    break
                 self._cut.absorb(committed.decided.history)
                 self._is_absorbed = True
             extension = self._cut.extend(self._prev_of, self.fold.is_eligible)
@@ -341,6 +357,7 @@ class Replica:
             self._note_applied(extension.runs, outcome)
             if committed.closes_era:
                 self._cut.begin_era(self.table)
+                self._roots.begin_era(self.table)
                 self.fold.begin_era(self.table)
         return tuple(applied)
 
@@ -363,6 +380,7 @@ class Replica:
                 self._forget_number(*name)
         if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
             self.vouched = Applied(outcome.epoch, outcome.root)
+            self._roots.note_own(outcome.epoch, outcome.root)
 
     def _remember(self, applied: Entry) -> None:
         """Keep what proves the entry was signed, without its operations."""

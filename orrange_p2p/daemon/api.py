@@ -166,6 +166,8 @@ def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dic
         "root": "0x" + replica.root.hex(),
         "open_orders": fold.live_order_count,
         "pending_matches": len(fold.matches),
+        "checkpoint_epoch": replica.checkpoint.epoch,
+        "halted": None if replica.halt is None else replica.halt.reason.value,
         "best_bid": None if bid is None else str(bid),
         "best_ask": None if ask is None else str(ask),
         "own_uncut": sum(log.uncut for log in logs.values()),

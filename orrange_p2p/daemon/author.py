@@ -29,6 +29,7 @@ GATHER_S: Final = 0.02
 """Operations submitted within this time share an entry, and so a signature."""
 OFFER_AGAIN_S: Final = 3.0
 """An entry is cut within about six rounds if all is well."""
+TRY_AGAIN_S: Final = 1.0
 ENTRY_OVERHEAD_BYTES: Final = 512
 
 
@@ -163,16 +164,20 @@ class AuthorLog:
     async def _write(self, batch: list[_Submission]) -> None:
         node = self._node
         uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
-        if uncut >= HELD_AHEAD - 1:
+        halt = node.replica.halt
+        if uncut >= HELD_AHEAD - 1 or halt is not None:
             error = WorldError(
                 f"{uncut} entries wait to be committed: too few witnesses are reachable"
+                if halt is None
+                else f"the market is halted ({halt.reason.value}); the node's log says more"
             )
             for submission in batch:
                 submission.error = error
                 submission.done.set()
             # Nobody waits for our accepts, and they must not be lost: they stay for later.
             self._waiting.extendleft(s for s in reversed(batch) if not s.is_awaited)
-            await node.changed.wait()
+            with trio.move_on_after(TRY_AGAIN_S):
+                await node.changed.wait()
             return
         operations = [operation for submission in batch for operation in submission.operations]
         seq = self._next_seq

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import structlog
 import trio
 
 from orrange_p2p.core.accounts import LiveOrder
@@ -17,6 +18,7 @@ from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
+from orrange_p2p.core.roots import Halt, HaltReason
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
@@ -24,6 +26,8 @@ from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Tra
 
 MAX_TICKS_AHEAD: Final = 1024
 """Ticks so many rounds ahead are kept on disk for later; what is further is pulled when needed."""
+log = structlog.get_logger()
+
 REMEMBERED_EPOCHS: Final = 8192
 OWN_PEER: Final = PeerId("")
 """Where our own records come from."""
@@ -87,6 +91,7 @@ class MarketNode:
         self.heard: dict[Address, tuple[int, int]] = {}
         """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
+        self._told_halt = False
         self._after_apply = after_apply
 
     async def load(self) -> int:
@@ -189,6 +194,9 @@ class MarketNode:
             for epoch in effects.epochs:
                 for notify in self.on_matches:
                     notify(epoch.outcome.matches)
+        if self.replica.halt is not None and not self._told_halt:
+            self._told_halt = True
+            self._tell(self.replica.halt)
         if effects.evidence:
             self.counters["evidence"] += len(effects.evidence)
             for report in self.on_evidence:
@@ -222,6 +230,24 @@ class MarketNode:
                     self.commits.append(
                         OwnCommit(entry.author, entry.seq, submitted, outcome.epoch)
                     )
+
+    def _tell(self, halt: Halt) -> None:
+        """The operator has to know, in words: nothing here is traded any more."""
+        self.counters["halts"] += 1
+        advice = (
+            "this node's state is wrong: restart it, it computes the state anew from its records"
+            if halt.reason is HaltReason.CONTRADICTED
+            else "honest nodes disagree: keep the data directory and tell the developers"
+        )
+        log.error(
+            "market halted",
+            market=self.market_id.hex(),
+            reason=halt.reason.value,
+            epoch=halt.epoch,
+            own_root=halt.own_root.hex(),
+            roots={r.root.hex(): [w.hex() for w in r.witnesses] for r in halt.reports},
+            what_to_do=advice,
+        )
 
     def note_submitted(self, entry: Entry, submitted_ms: int) -> None:
         """Remember when an entry of ours was asked for, to tell how long its commit took."""

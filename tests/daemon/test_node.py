@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
 import trio
 
+from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.ids import Address, Lots, Price, Seq, TimeMs, Weight
 from orrange_p2p.core.operations import Place
@@ -168,14 +170,20 @@ async def test_a_node_that_was_away_catches_up() -> None:
         assert len(common_roots(nodes)) == 1
 
 
-async def test_a_corrupted_fold_shows_in_the_roots() -> None:
+async def test_a_corrupted_fold_shows_in_the_roots_and_stops() -> None:
     parties = [Party(n) for n in range(4)]
     async with cluster(parties, genesis_of(parties), MemoryNetwork(), sabotaged=2) as nodes:
         await trade(nodes)
-        await until(lambda: all(market_of(n).totals["orders"] == 2 for n in nodes), nodes)
-        epoch = market_of(nodes[0]).replica.epoch
-        await until(lambda: all(market_of(n).replica.epoch > epoch + 2 for n in nodes), nodes)
+        sick, sound = market_of(nodes[2]), market_of(nodes[0])
+        await until(lambda: sick.replica.halt is not None, nodes)
         assert len(common_roots(nodes)) == 2
+        assert nodes[2].counters["halts"] == 1
+        epoch = sick.replica.epoch
+        await until(lambda: sound.replica.epoch > epoch + 8, nodes)
+        assert sound.replica.halt is None
+        assert sick.replica.epoch == epoch
+        with pytest.raises(WorldError, match="the market is halted"):
+            await author_of(nodes[2]).submit([Place(0, Price(1), Lots(1))])
 
 
 async def test_a_trader_whose_gossip_was_lost_offers_its_entries_again() -> None:
