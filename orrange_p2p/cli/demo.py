@@ -20,7 +20,7 @@ from rich.table import Table
 from orrange_p2p.bench.replay import MARKET
 from orrange_p2p.cli import cluster
 from orrange_p2p.cli.cluster import NodeProcess
-from orrange_p2p.client.api import connect
+from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.genesis import Parameters
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog, OrderCreated, OrderDeleted
@@ -110,18 +110,26 @@ class _Author:
         async with connect(self.node.directory.rpc_socket) as client:
             while True:
                 await self.filled.wait()
-                while self.waiting:
-                    operations, ids = self._gather()
-                    if operations:
-                        named = await client.call(
-                            "submit", {"author": self.address, "operations": operations}
-                        )
-                        self.placed.update(
-                            (feed_id, name)
-                            for feed_id, name in zip(ids, named, strict=True)
-                            if feed_id is not None
-                        )
+                try:
+                    await self._write_waiting(client)
+                except WorldError:
+                    if not (await self.node.status())["halted"]:
+                        raise
+                    self.waiting.clear()  # the node found out that its book is wrong
                 self.filled = trio.Event()
+
+    async def _write_waiting(self, client: Client) -> None:
+        while self.waiting:
+            operations, ids = self._gather()
+            if operations:
+                named = await client.call(
+                    "submit", {"author": self.address, "operations": operations}
+                )
+                self.placed.update(
+                    (feed_id, name)
+                    for feed_id, name in zip(ids, named, strict=True)
+                    if feed_id is not None
+                )
 
     def _gather(self) -> tuple[list[dict[str, Any]], list[int | None]]:
         """The next operations that can go together: a cancel needs its order's name first."""

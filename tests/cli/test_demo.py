@@ -57,7 +57,7 @@ def test_four_processes_end_with_one_book(short_feed: Path) -> None:
 
 
 def test_a_sabotaged_node_is_found_out(short_feed: Path) -> None:
-    done = orrange("demo", "--json", "--sabotage", "--speed", 300, "--feed", short_feed)
+    done = orrange("demo", "--json", "--sabotage", "--speed", 60, "--feed", short_feed)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["agree"] is False
