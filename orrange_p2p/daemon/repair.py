@@ -25,6 +25,7 @@ from orrange_p2p.core.sync import (
     RoundsWanted,
     StatusWanted,
 )
+from orrange_p2p.daemon.budgets import Budgets
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.ports import Record, RecordKind
 
@@ -42,6 +43,19 @@ LAG_ROUNDS: Final = 3
 PAGE_ROUNDS: Final = 64
 MAX_RANGES_SERVED: Final = 16
 PAGE_BYTES: Final = 8 * FLUSH_BYTES
+FIND_AT_ONCE: Final = 32
+"""Digests looked up together. A record has up to 64 KiB, so all of a request could be 64 MiB."""
+SHUN_MS: Final = 60_000
+"""Whoever served a page with an invalid record is not asked for this long."""
+MAX_SHUNNED: Final = 1024
+SERVED_BYTES_PER_S: Final = 8.0 * 1024 * 1024
+"""What one peer may pull of us, sustained."""
+SERVED_BURST: Final = 64.0 * 1024 * 1024
+"""At once; from there on answers are slowed down to the above."""
+MAX_PACE_S: Final = 4.0
+"""Who owes more asks for many pages at a time and waits for none: it is refused."""
+LEAST_COST: Final = 64 * 1024
+"""A request costs a stream and a look-up even if the answer is empty."""
 
 
 class Repair:
@@ -52,6 +66,8 @@ class Repair:
         self._first_missed: dict[Digest, tuple[int, int]] = {}
         """When we first missed a record, and how often we asked."""
         self._turn = 0
+        self._shunned: dict[PeerId, int] = {}
+        """Until when, of peers that served us what is invalid."""
         self._last_position = (Era(0), -1)
         self._moved_ms = 0
 
@@ -145,16 +161,26 @@ class Repair:
             return 0
         except PeerError as error:
             node.counters[f"rejected_{type(error).__name__}"] += 1
+            self._shun(peer)
             return 0
         node.counters["sync_records"] += fresh
         return fresh
 
     def _next_peer(self) -> PeerId | None:
+        now_ms = self._node.clock.monotonic_ms()
         peers = sorted(self._node.transport.peers())
+        peers = [peer for peer in peers if self._shunned.get(peer, now_ms) <= now_ms]
         if not peers:
             return None
         self._turn += 1
         return peers[self._turn % len(peers)]
+
+    def _shun(self, peer: PeerId) -> None:
+        self._node.counters["sync_shunned"] += 1
+        if len(self._shunned) >= MAX_SHUNNED:
+            del self._shunned[next(iter(self._shunned))]
+        self._shunned.pop(peer, None)
+        self._shunned[peer] = self._node.clock.monotonic_ms() + SHUN_MS
 
     # --- server ---
 
@@ -162,12 +188,14 @@ class Repair:
         """One page of what a peer asks for."""
         node = self._node
         if isinstance(request, RecordsWanted):
-            return _page(await node.store.find(node.market_id, request.digests))
+            return await self._find(request.digests)
         if isinstance(request, EntriesWanted):
             found: list[Record] = []
             for wanted in request.ranges[:MAX_RANGES_SERVED]:
                 log = await node.store.log(node.market_id, wanted.author, wanted.first_seq)
                 found += [record for record in log if record.number <= wanted.last_seq]
+                if _is_full(found):
+                    break
             return _page(found)
         if isinstance(request, RoundsWanted):
             rounds = await node.store.rounds(node.market_id, request.era, request.first_round)
@@ -179,6 +207,15 @@ class Repair:
         ]
         return _page([Record.of_tick(tick) for tick in latest])
 
+    async def _find(self, digests: Sequence[Digest]) -> Reply:
+        node = self._node
+        found: list[Record] = []
+        for at in range(0, len(digests), FIND_AT_ONCE):
+            found += await node.store.find(node.market_id, digests[at : at + FIND_AT_ONCE])
+            if _is_full(found):
+                break
+        return _page(found)
+
 
 class SyncServer:
     """Answers ``/orrange/sync/1`` for every market of the node."""
@@ -186,15 +223,30 @@ class SyncServer:
     def __init__(self, repairs: Sequence[Repair], counters: Counter[str]) -> None:
         self._repairs = {repair._node.market_id: repair for repair in repairs}
         self._counters = counters
+        self._budgets = Budgets(SERVED_BYTES_PER_S, SERVED_BURST)
 
     async def on_request(self, peer: PeerId, payload: bytes) -> bytes:
-        """The transport's request handler. Raises ``PeerError`` for what is no request."""
+        """The transport's request handler. Raises ``PeerError`` for what is no request, and for
+        one of a peer that is far over its budget."""
         request = sync.decode_request(payload)
+        wait_s = self._budgets.charge(peer, LEAST_COST, trio.current_time())
+        if wait_s > MAX_PACE_S:
+            self._counters["sync_over_budget"] += 1
+            raise PeerError("this peer asks for more than its share")
+        if wait_s:
+            self._counters["sync_paced"] += 1
+            await trio.sleep(wait_s)
         repair = self._repairs.get(request.market)
         if repair is None:
             raise ForeignError("no such market here")
         self._counters["sync_served"] += 1
-        return (await repair.answer(request)).encode()
+        reply = (await repair.answer(request)).encode()
+        self._budgets.charge(peer, max(0, len(reply) - LEAST_COST), trio.current_time())
+        return reply
+
+
+def _is_full(found: Sequence[Record]) -> bool:
+    return sum(len(record.encoded) for record in found) > PAGE_BYTES
 
 
 def _page(found: Sequence[Record]) -> Reply:

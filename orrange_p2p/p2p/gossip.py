@@ -136,7 +136,7 @@ class Gossip:
             return
         if not verify_message(message):
             self._counters["gossip_bad_signature"] += 1
-            await self._blame(waiting.forwarder)
+            await self.blame(waiting.forwarder)
             return
         # Between the check above and this mark nothing waits: one handler call per id.
         self._pubsub.seen_messages.add(waiting.message_id)
@@ -148,9 +148,9 @@ class Gossip:
         if verdict is Verdict.ACCEPT:
             self._router.forward(waiting.message_id, message, waiting.forwarder)
         elif verdict is Verdict.REJECT:
-            await self._blame(waiting.forwarder)
+            await self.blame(waiting.forwarder)
 
-    async def _blame(self, peer: ID) -> None:
+    async def blame(self, peer: ID) -> None:
         """Whoever hands on what is objectively invalid pays: in the end with its connection."""
         now = trio.current_time()
         count, since = self._blamed.get(peer, (0, now))

@@ -72,7 +72,7 @@ class Libp2pTransport:
         self._limits = limits
         self._counters = counters
         self._gossip = Gossip(running, limits, counters)
-        self._streams = Streams(running, limits, counters, nursery)
+        self._streams = Streams(running, limits, counters, nursery, self._gossip.blame)
         self._dialling: dict[ID, trio.Lock] = {}
         self._dialled: dict[ID, str] = {}
         self._closed = False

@@ -46,8 +46,8 @@ class Limits:
     """Topics of one peer that are remembered."""
 
     rejects: int = 200
-    """Rejected messages of one peer, bad signatures included, within ``ban_s``; then it is
-    disconnected and refused for as long. An honest peer forwards none."""
+    """Rejected messages and requests of one peer, bad signatures included, within ``ban_s``; then
+    it is disconnected and refused for as long. An honest peer sends none."""
     ban_s: float = 60.0
 
     # Streams.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -30,12 +31,19 @@ class Streams:
     """The request half of the transport, both ends."""
 
     def __init__(
-        self, running: RunningHost, limits: Limits, counters: Counters, nursery: trio.Nursery
+        self,
+        running: RunningHost,
+        limits: Limits,
+        counters: Counters,
+        nursery: trio.Nursery,
+        blame: Callable[[ID], Awaitable[None]],
     ) -> None:
+        """``blame`` is told of each request that our handler or a bound rejects."""
         self._running = running
         self._limits = limits
         self._counters = counters
         self._nursery = nursery
+        self._blame = blame
         self._serving: Counter[ID] = Counter()
 
     def serve(self, protocol: str, handler: RequestHandler) -> None:
@@ -102,6 +110,7 @@ class Streams:
         except OversizedError:
             self._counters["requests_rejected"] += 1
             await stream.reset()
+            await self._blame(stream.muxed_conn.peer_id)
             return
         except STREAM_ERRORS:
             self._counters["requests_broken"] += 1
@@ -112,6 +121,7 @@ class Streams:
         except PeerError:
             self._counters["requests_rejected"] += 1
             await stream.reset()
+            await self._blame(stream.muxed_conn.peer_id)
             return
         except Exception as error:
             # A fault of ours: it belongs to our own supervisor, not to libp2p's.

@@ -1,0 +1,136 @@
+"""What one peer may cost: signature checks by gossip, bytes by sync."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+import trio.testing
+
+from orrange_p2p.core import entries, sync
+from orrange_p2p.core.entries import Entry
+from orrange_p2p.core.errors import PeerError
+from orrange_p2p.core.frames import Frame
+from orrange_p2p.core.ids import ZERO32, Digest, Lots, MarketId, PeerId, Price, Seq
+from orrange_p2p.core.operations import Place
+from orrange_p2p.daemon import budgets
+from orrange_p2p.daemon.budgets import Budgets
+from orrange_p2p.daemon.intake import CHECKS_BURST, CHECKS_PER_S, Fact, Intake
+from orrange_p2p.daemon.repair import LEAST_COST, SERVED_BURST, SyncServer
+from orrange_p2p.ports import Verdict
+from orrange_p2p.signers.memory import MemorySigner
+
+MARKET = MarketId(b"m" * 32)
+SEPARATOR = b"s" * 32
+ALICE, BOB = PeerId("alice"), PeerId("bob")
+
+
+def test_a_bucket_runs_dry_and_fills_again() -> None:
+    bucket = Budgets(per_s=10, burst=20)
+    assert bucket.spend(ALICE, 20, 0.0)
+    assert not bucket.spend(ALICE, 1, 0.0)
+    assert bucket.spend(BOB, 20, 0.0)
+    assert bucket.spend(ALICE, 10, 1.0)
+    assert not bucket.spend(ALICE, 21, 1000.0)
+    assert bucket.spend(ALICE, 20, 1000.0)
+
+
+def test_debts_are_bounded_and_told_in_seconds() -> None:
+    bucket = Budgets(per_s=10, burst=20)
+    assert bucket.charge(ALICE, 20, 0.0) == 0
+    assert bucket.charge(ALICE, 10, 0.0) == 1.0
+    assert bucket.charge(ALICE, 1000, 0.0) == 2.0
+    assert not bucket.spend(ALICE, 1, 2.0)
+    assert bucket.spend(ALICE, 1, 2.1)
+
+
+def test_buckets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "MAX_PEERS", 3)
+    bucket = Budgets(per_s=1, burst=2)
+    for number in range(10):
+        assert bucket.spend(PeerId(str(number)), 2, 0.0)
+    assert len(bucket._left) == 3
+    assert not bucket.spend(PeerId("9"), 1, 0.0)
+
+
+def entry_of(signer: MemorySigner, seq: int, *, forged: bool = False) -> Entry:
+    prev = Digest(b"p" * 32 if seq else ZERO32)
+    draft = entries.draft(
+        SEPARATOR, MARKET, signer.address, Seq(seq), prev, [Place(0, Price(1), Lots(1))]
+    )
+    return draft.signed(signer.sign(Digest(b"x" * 32) if forged else draft.digest))
+
+
+async def test_gossip_of_a_peer_over_budget_is_ignored_unchecked(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    taken: list[Fact] = []
+
+    async def take(batch: Sequence[tuple[PeerId, Fact]]) -> None:
+        taken.extend(fact for _, fact in batch)
+
+    counters: Counter[str] = Counter()
+    intake = Intake(SEPARATOR, MARKET, take, lambda fact: True, counters)
+    signer = MemorySigner(b"k" * 32)
+    known = Frame((entry_of(signer, 0).encoded,), ()).encode()
+    fresh = Frame((entry_of(signer, 1).encoded,), ()).encode()
+    forged = Frame((entry_of(signer, 2, forged=True).encoded,) * 1000, ()).encode()
+    verdicts = Counter[Verdict]()
+    assert await intake.on_gossip(ALICE, known) is Verdict.ACCEPT
+    for _ in range(20):
+        verdicts[await intake.on_gossip(ALICE, forged)] += 1
+    rejected = int(CHECKS_BURST - 1) // 1000
+    assert verdicts == {Verdict.REJECT: rejected, Verdict.IGNORE: 20 - rejected}
+    assert counters["over_budget"] == 20 - rejected
+    # The rest of its bucket, then nothing; what is known costs nothing; others are not concerned.
+    rest = Frame((entry_of(signer, 3, forged=True).encoded,) * 191, ()).encode()
+    assert await intake.on_gossip(ALICE, rest) is Verdict.REJECT
+    assert await intake.on_gossip(ALICE, fresh) is Verdict.IGNORE
+    assert counters["over_budget"] == 21 - rejected
+    assert await intake.on_gossip(ALICE, known) is Verdict.IGNORE
+    assert counters["over_budget"] == 21 - rejected
+    assert await intake.on_gossip(BOB, fresh) is Verdict.ACCEPT
+    await trio.sleep(1.1 * 1000 / CHECKS_PER_S)
+    assert await intake.on_gossip(ALICE, forged) is Verdict.REJECT
+
+
+async def test_a_peer_that_asks_without_end_is_slowed_down_then_refused(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Served:
+        """A market that answers with nothing."""
+
+        class _node:
+            market_id = MARKET
+
+        async def answer(self, request: sync.Request) -> sync.Reply:
+            return sync.Reply(Frame((), ()), more=False)
+
+    counters: Counter[str] = Counter()
+    server = SyncServer([Served()], counters)  # type: ignore[list-item]
+    request = sync.encode_request(sync.StatusWanted(MARKET))
+    burst = int(SERVED_BURST // LEAST_COST)
+    started = trio.current_time()
+    for _ in range(burst):
+        await server.on_request(ALICE, request)
+    assert trio.current_time() == started
+    for _ in range(200):
+        await server.on_request(ALICE, request)
+    assert trio.current_time() - started == pytest.approx(200 / 128)
+    assert counters["sync_paced"] == 200
+    assert not counters["sync_over_budget"]
+    refused = 0
+
+    async def ask() -> None:
+        nonlocal refused
+        try:
+            await server.on_request(ALICE, request)
+        except PeerError:
+            refused += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(ask)
+    assert 400 < refused == counters["sync_over_budget"] < 600
+    await server.on_request(BOB, request)
