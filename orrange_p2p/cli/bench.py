@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -44,3 +45,53 @@ def ingest(operations: int, as_json: bool) -> None:
     from orrange_p2p.bench import ingest as bench
 
     sys.exit(bench.main(as_json, operations=operations))
+
+
+@command.command("net")
+@click.option(
+    "--nodes", type=click.IntRange(1, 16), default=4, show_default=True, help="Node processes."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 3600),
+    default=20,
+    show_default=True,
+    help="How long orders arrive.",
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(1, 1_000_000),
+    default=4_000,
+    show_default=True,
+    help="Orders a second, however slowly they are taken.",
+)
+@click.option(
+    "--authors",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Logs at each node.",
+)
+@click.option(
+    "--operations",
+    type=click.IntRange(1, 512),
+    default=32,
+    show_default=True,
+    help="Operations in a submission.",
+)
+@click.option(
+    "--crossing",
+    type=click.IntRange(0, 70),
+    default=10,
+    show_default=True,
+    help="Percent that cross; 30 are cancels, the others limit orders.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def net(as_json: bool, **options: Any) -> None:
+    """A whole network: node processes over libp2p, from submission to durable at every node.
+
+    Exit status 1 if the nodes disagree or lost an order they had acknowledged.
+    """
+    from orrange_p2p.cli import bench_net
+
+    sys.exit(bench_net.main(as_json, **options))

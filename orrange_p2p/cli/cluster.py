@@ -25,6 +25,9 @@ STOP_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.1
 LOG_LINES: Final = 15
 
+WIDE: Final = Parameters(operations_per_round=4096, operations_burst=65_536, open_orders=65_536)
+"""Limits wide enough for a whole exchange's flow through a handful of authors."""
+
 
 @attrs.define
 class NodeProcess:

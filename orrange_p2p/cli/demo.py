@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -19,21 +18,14 @@ from rich.table import Table
 
 from orrange_p2p.bench.replay import MARKET
 from orrange_p2p.cli import cluster
+from orrange_p2p.cli.chronicle import LOOK_EVERY_S, Chronicle, p50_and_p99, settle
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import WorldError
-from orrange_p2p.core.genesis import Parameters
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog, OrderCreated, OrderDeleted
 
 TRADERS_PER_NODE: Final = 2
-LOOK_EVERY_S: Final = 0.5
-SETTLE_S: Final = 60.0
 MAX_BATCH: Final = 200
-
-PARAMETERS: Final = Parameters(
-    operations_per_round=4096, operations_burst=65_536, open_orders=65_536
-)
-"""Limits wide enough for a whole exchange's flow through a handful of authors."""
 
 
 @click.command("demo")
@@ -175,16 +167,12 @@ class _Demo:
         self._speed = speed
         self._sabotage = sabotage
         self._console = Console(stderr=as_json)
-        self._durable: list[dict[int, int]] = [{} for _ in range(nodes)]
-        self._roots: list[dict[int, str]] = [{} for _ in range(nodes)]
-        self._commits: list[dict[str, Any]] = []
-        self._commit_cursor = [0] * nodes
         self._fed = 0
 
     async def run(self) -> Report:
         self._console.print(f"Making keys for {self._count} nodes ...", highlight=False)
         await trio.to_thread.run_sync(
-            cluster.make_network, self._base, MARKET, self._count, TRADERS_PER_NODE, PARAMETERS
+            cluster.make_network, self._base, MARKET, self._count, TRADERS_PER_NODE, cluster.WIDE
         )
         self._console.print("Starting them and waiting for their first rounds ...")
         extra = {self._count - 1: ["--sabotage"]} if self._sabotage else {}
@@ -194,15 +182,16 @@ class _Demo:
                 for node in nodes
                 for address in (await node.status())["authors"]
             ]
+            chronicle = Chronicle(nodes)
             async with trio.open_nursery() as nursery:
                 for author in authors:
                     nursery.start_soon(author.run)
-                nursery.start_soon(self._watch, nodes)
+                nursery.start_soon(self._watch, nodes, chronicle)
                 await self._play(authors)
-                await self._settle(nodes, authors)
+                await settle(nodes, lambda: all(author.is_idle for author in authors))
                 nursery.cancel_scope.cancel()
-            await self._collect(nodes)
-            return await self._report(nodes)
+            await chronicle.fetch()
+            return await self._report(nodes, chronicle)
 
     async def _play(self, authors: Sequence[_Author]) -> None:
         """Hand the feed's orders to the authors at the recorded pace times ``speed``."""
@@ -220,52 +209,18 @@ class _Demo:
             author.filled.set()
             self._fed += 1
 
-    async def _settle(self, nodes: Sequence[NodeProcess], authors: Sequence[_Author]) -> None:
-        """Wait until all that was submitted is committed and no match waits for an accept."""
-        with trio.move_on_after(SETTLE_S):
-            quiet = 0
-            while quiet < 2:
-                await trio.sleep(LOOK_EVERY_S)
-                states = [await node.status() for node in nodes]
-                pending = sum(state["pending_matches"] + state["own_uncut"] for state in states)
-                if any(state["halted"] for state in states):
-                    return  # a node found itself contradicted: it will commit nothing more
-                is_quiet = pending == 0 and all(author.is_idle for author in authors)
-                quiet = quiet + 1 if is_quiet else 0
-
     # --- progress ---
 
-    async def _watch(self, nodes: Sequence[NodeProcess]) -> None:
+    async def _watch(self, nodes: Sequence[NodeProcess], chronicle: Chronicle) -> None:
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                await self._collect(nodes)
+                await chronicle.fetch()
                 states = [await node.status() for node in nodes]
                 live.update(_progress(states, self._fed), refresh=True)
                 await trio.sleep(LOOK_EVERY_S)
 
-    async def _collect(self, nodes: Sequence[NodeProcess]) -> None:
-        """Fetch what is new of the epochs and of our entries that they cut."""
-        for number, node in enumerate(nodes):
-            if node.process.poll() is not None:
-                raise WorldError(
-                    f"node {number} ended with status {node.process.returncode}:\n"
-                    + cluster.end_of_log(node.directory.path)
-                )
-            since = max(self._durable[number], default=0)
-            for row in await node.client.call("epochs", {"since": since}):
-                self._durable[number][row["epoch"]] = row["durable_ms"]
-                self._roots[number][row["epoch"]] = row["root"]
-            rows = await node.client.call("commits", {"since": self._commit_cursor[number]})
-            self._commits += rows
-            if rows:
-                self._commit_cursor[number] = rows[-1]["epoch"]
-
-    async def _report(self, nodes: Sequence[NodeProcess]) -> Report:
-        common = set.intersection(*(set(roots) for roots in self._roots))
-        if not common:
-            raise WorldError("the nodes have no epoch in common; was the feed empty?")
-        epoch = max(common)
-        roots = [known[epoch] for known in self._roots]
+    async def _report(self, nodes: Sequence[NodeProcess], chronicle: Chronicle) -> Report:
+        epoch, roots = chronicle.last_common()
         totals: Counter[str] = Counter((await nodes[0].status())["totals"])
         return Report(
             nodes=len(nodes),
@@ -276,28 +231,13 @@ class _Demo:
             root_epoch=epoch,
             roots=roots,
             agree=len(set(roots)) == 1,
-            commit_latency_ms=self._latency(),
-            entries=len(self._commits),
+            commit_latency_ms=p50_and_p99(chronicle.latencies_ms()),
+            entries=len(chronicle.commits),
             lapses=totals["lapses"],
             refusals=totals["refusals"],
             feed_events=self._fed,
             broken_lines=self._feed.error_count,
         )
-
-    def _latency(self) -> dict[str, int | None]:
-        latencies = sorted(
-            max(durable[commit["epoch"]] for durable in self._durable) - commit["submitted_ms"]
-            for commit in self._commits
-            if all(commit["epoch"] in durable for durable in self._durable)
-        )
-        return {"p50": _percentile(latencies, 50), "p99": _percentile(latencies, 99)}
-
-
-def _percentile(ordered: Sequence[int], percent: int) -> int | None:
-    """Nearest rank; None of nothing."""
-    if not ordered:
-        return None
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def _progress(states: Sequence[dict[str, Any]], fed: int) -> Table:
