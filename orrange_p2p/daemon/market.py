@@ -13,7 +13,7 @@ from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import PROTOCOL_VERSION, Genesis
-from orrange_p2p.core.ids import Address, Epoch, MarketId, PeerId, Round, Seq, TimeMs
+from orrange_p2p.core.ids import Address, Digest, Epoch, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HELD_AHEAD
@@ -28,6 +28,9 @@ MAX_TICKS_AHEAD: Final = 1024
 """Ticks so many rounds ahead are kept on disk for later; what is further is pulled when needed."""
 log = structlog.get_logger()
 
+MAX_VERSIONS: Final = 2
+"""Records kept of one name: the second convicts, further ones say nothing new."""
+MAX_NAMES: Final = 1 << 16
 REMEMBERED_EPOCHS: Final = 8192
 OWN_PEER: Final = PeerId("")
 """Where our own records come from."""
@@ -92,6 +95,8 @@ class MarketNode:
         """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
         self._told_halt = False
+        self._versions: dict[tuple[Address, int, int], set[Digest]] = {}
+        """Digests seen lately under one (signer, era or -1 for an entry, number)."""
         self._after_apply = after_apply
 
     async def load(self) -> int:
@@ -134,11 +139,34 @@ class MarketNode:
         if isinstance(fact, Tick):
             top = replica.clock.highest_quorum_round + MAX_TICKS_AHEAD
             is_near = fact.round <= top if fact.era == replica.era else fact.era == replica.era + 1
-            return fact.witness in replica.table and is_near
+            is_near = is_near and fact.witness in replica.table
+            return is_near and self._is_rare(fact, fact.witness, fact.era, fact.round)
         fold = replica.fold
         if fold.is_frozen(fact.author) or not fold.is_eligible(fact.author):
             return False
-        return fact.seq < replica.logs.first_uncut(fact.author) + HELD_AHEAD
+        if fact.seq >= replica.logs.first_uncut(fact.author) + HELD_AHEAD:
+            return False
+        return self._is_rare(fact, fact.author, -1, fact.seq)
+
+    def _is_rare(self, fact: Fact, signer: Address, era: int, number: int) -> bool:
+        """Whether few enough others came under this name: two are the evidence.
+
+        Whoever signs without end under one name fills no disk by it; one that the clock needs, as
+        an ancestor or for the cut, is let in all the same.
+        """
+        name = (signer, era, number)
+        others = self._versions.pop(name, set())
+        if fact.digest not in others and len(others) >= MAX_VERSIONS:
+            replica = self.replica
+            needed = {*replica.wanted_ticks(), *(entry.digest for entry in replica.blocking())}
+            if fact.digest not in needed:
+                self._versions[name] = others
+                return False
+        others.add(fact.digest)
+        while len(self._versions) >= MAX_NAMES:
+            del self._versions[next(iter(self._versions))]
+        self._versions[name] = others
+        return True
 
     def is_held(self, fact: Fact) -> bool:
         """Whether the replica has taken this fact, or is past it."""

@@ -8,7 +8,7 @@ nobody has, unless the cut needs it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -30,6 +30,8 @@ from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.ports import Record, RecordKind
 
 REQUEST_TIMEOUT_S: Final = 5.0
+MOVE_S: Final = 1.0
+"""What was pulled has gone through store and replica by then, or will not move the clock."""
 LOOK_EVERY_S: Final = 0.2
 PATIENCE_MS: Final = 300
 """A listed entry is given this long to arrive by gossip before we ask for it."""
@@ -74,13 +76,21 @@ class Repair:
     # --- client ---
 
     async def run(self) -> None:
-        """Look for gaps until cancelled."""
+        """Look for gaps until cancelled.
+
+        Two tasks, since catching up waits for the clock to move, and the clock may be waiting for
+        a record that is missing.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._repeat, self._fetch_missing)
+            nursery.start_soon(self._repeat, self._catch_up)
+
+    async def _repeat(self, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             with trio.move_on_after(LOOK_EVERY_S):
                 await self._node.changed.wait()
                 await trio.sleep(LOOK_EVERY_S / 4)
-            await self._fetch_missing()
-            await self._catch_up()
+            await look()
 
     async def _fetch_missing(self) -> None:
         node = self._node
@@ -141,7 +151,7 @@ class Repair:
 
     async def _has_moved(self, era: Era, round: int) -> bool:
         """Wait until what was pulled has moved the clock; False if it does not in time."""
-        with trio.move_on_after(REQUEST_TIMEOUT_S):
+        with trio.move_on_after(MOVE_S):
             while self._position() == (era, round):
                 await self._node.changed.wait()
         return self._position() != (era, round)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from orrange_p2p.core import ticks
 from orrange_p2p.core.ids import Era, TimeMs
 from orrange_p2p.core.pacemaker import Pacemaker, Wait
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.ticks import Tick
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.ports import Record, RecordKind, Signer
+
+OFFER_AGAIN_S: Final = 1.0
+"""Without a tick of our own for this long, others may not have our last one."""
 
 
 class WitnessLoop:
@@ -21,6 +27,8 @@ class WitnessLoop:
         self._chain = chain
         self._era: Era | None = None
         self._pacemaker: Pacemaker | None = None
+        self._last: Tick | None = None
+        self._offered_at = trio.current_time()
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -31,11 +39,13 @@ class WitnessLoop:
             now_ms = TimeMs(node.clock.monotonic_ms())
             step = pacemaker.poll(now_ms)
             if isinstance(step, Wait):
-                until = trio.current_time() + 3600.0
+                until = self._offered_at + OFFER_AGAIN_S
                 if step.until_ms is not None:
-                    until = trio.current_time() + max(0, step.until_ms - now_ms) / 1000
+                    pause_s = max(0, step.until_ms - now_ms) / 1000
+                    until = min(until, trio.current_time() + pause_s)
                 with trio.move_on_at(until):
                     await changed.wait()
+                self._offer_again()
                 continue
             replica = node.replica
             era = replica.era
@@ -53,7 +63,19 @@ class WitnessLoop:
             await node.store.append_own([Record.of_tick(tick)])
             pacemaker.note_ticked(step, now_ms)
             node.outbox.put(tick)
+            self._last, self._offered_at = tick, trio.current_time()
             await node.take_own(tick)
+
+    def _offer_again(self) -> None:
+        """Gossip the last tick anew if there was none since: one that was lost to everybody is
+        nobody's parent, so nobody knows to ask for it."""
+        now_s = trio.current_time()
+        if now_s < self._offered_at + OFFER_AGAIN_S:
+            return
+        self._offered_at = now_s
+        if self._last is not None and self._last.era == self._node.replica.era:
+            self._node.counters["ticks_offered_again"] += 1
+            self._node.outbox.put(self._last)
 
     async def _current_pacemaker(self) -> Pacemaker:
         replica = self._node.replica

@@ -9,11 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
+from orrange_p2p.core import ticks
 from orrange_p2p.core.errors import WorldError
+from orrange_p2p.core.frames import Frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import Address, Lots, Price, Seq, TimeMs, Weight
+from orrange_p2p.core.ids import Address, Epoch, Lots, PeerId, Price, Round, Seq, TimeMs, Weight
 from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.ticks import Applied, TickBody
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
@@ -220,3 +223,29 @@ async def test_strangers_cost_no_disk() -> None:
                 await until(lambda: nodes[0].counters["records_unwanted"] > 0, nodes)
         kept = await parties[0].store.log(MARKET.id, stranger.trader.address, Seq(0))
         assert list(kept) == []
+
+
+async def test_a_witness_that_signs_without_end_fills_no_disk() -> None:
+    parties = [Party(n) for n in range(4)]
+    genesis = genesis_of(parties)
+    async with cluster(parties[:3], genesis, MemoryNetwork()) as nodes:
+        node = market_of(nodes[0])
+        await until(lambda: node.replica.epoch > 2, nodes)
+        liar = parties[3]
+        clock = node.replica.clock
+        round = Round(clock.highest_quorum_round + 1)
+        parents = tuple(sorted(clock.adoptable(Round(round - 1)).values()))
+        reveal = liar.chain.reveal(node.replica.reveal_position(node.replica.era, round))
+        for at in range(50):
+            body = TickBody(parents, (), TimeMs(at), Applied(Epoch(0), bytes(32)), reveal)
+            draft = ticks.draft(
+                genesis.separator, MARKET.id, node.replica.era, round, liar.witness.address, body
+            )
+            tick = draft.signed(liar.witness.sign(draft.digest))
+            await node.intake.admit(PeerId("liar"), Frame((), (tick.encoded,)))
+        await until(lambda: nodes[0].counters["evidence"] == 1, nodes)
+        kept = await parties[0].store.rounds(MARKET.id, node.replica.era, round)
+        assert len([record for record in kept if record.signer == liar.witness.address]) <= 2
+        assert nodes[0].counters["records_unwanted"] >= 48
+        epoch = node.replica.epoch
+        await until(lambda: node.replica.epoch > epoch + 2, nodes)
