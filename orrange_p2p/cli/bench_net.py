@@ -34,6 +34,7 @@ CANCELS: Final = 30
 """Percent of all operations."""
 WARM_SHARE: Final = 0.2
 """Of the time, at its start: what is committed then does not count for the rate."""
+STEP_OPERATIONS: Final = 500
 LEAD_S: Final = 0.5
 FETCH_EVERY_S: Final = 1.0
 
@@ -66,8 +67,11 @@ class _Mid:
         self._rng = rng
         self.price = START_MID
 
-    def walk(self) -> int:
-        self.price += self._rng.choice((-1, 0, 0, 0, 0, 0, 0, 0, 0, 1))
+    def walk(self, operations: int) -> int:
+        """The price for so many more operations: by one tick every 500 of them, on average, as in
+        ``orrange bench ingest``."""
+        if self._rng.random() * STEP_OPERATIONS < operations:
+            self.price += self._rng.choice((-1, 1))
         return self.price
 
 
@@ -116,7 +120,7 @@ class _Author:
         self.is_done = True
 
     def _rows(self) -> list[dict[str, Any]]:
-        mid = self._mid.walk()
+        mid = self._mid.walk(self._load.operations)
         return [self._row(mid) for _ in range(self._load.operations)]
 
     def _row(self, mid: int) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class AuthorLog:
     def __init__(self, node: MarketNode, signer: Signer) -> None:
         self._node = node
         self._signer = signer
+        self._separator = node.genesis.separator  # hashes the whole genesis each time it is asked
         self._next_seq = Seq(0)
         self._head = Digest(ZERO32)
         self._waiting: deque[_Submission] = deque()
@@ -106,7 +107,7 @@ class AuthorLog:
             if match.accepted_by(self.address):
                 continue
             terms = trade_terms(node.market, node.market_id, match)
-            signature = self._signer.sign(Digest(terms.digest(node.genesis.separator)))
+            signature = self._signer.sign(Digest(terms.digest(self._separator)))
             self._enqueue([Accept(match.id, signature, b"")], is_awaited=False)
 
     def report(self, proofs: Sequence[Evidence]) -> None:
@@ -182,7 +183,7 @@ class AuthorLog:
         operations = [operation for submission in batch for operation in submission.operations]
         seq = self._next_seq
         draft = entries.draft(
-            node.genesis.separator, node.market_id, self.address, seq, self._head, operations
+            self._separator, node.market_id, self.address, seq, self._head, operations
         )
         entry = draft.signed(self._signer.sign(draft.digest))
         await node.store.append_own([Record.of_entry(entry)])
