@@ -1,7 +1,8 @@
 """The fold: the state of a market as a pure function of its epochs (protocol/04-book.md).
 
 ``Fold.apply`` is the only thing that changes a market's book. Its phases run in the order of the
-chapter; nothing in it depends on when or from whom a fact arrived.
+chapter; nothing in it depends on when or from whom a fact arrived. The phases share one state and
+are read in one go, hence one file for all of them.
 """
 
 from __future__ import annotations
