@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+JS := tests/p2p/js
 ARGS ?=
 UV_VERSION := 0.13.9
 
@@ -27,7 +28,7 @@ help:
 	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
 	@echo 'make clean    remove what the above made, $(VENV) included'
 
-setup: $(VENV)/.editable $(VENV)/.dev compile
+setup: $(VENV)/.editable $(VENV)/.dev $(JS)/node_modules/.installed compile
 	@:
 
 # Python requirements only; compiled modules are used when they are there and fresh.
@@ -95,6 +96,18 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run | $(VENV)/.editable
 	@$(PIP) $(LOCKED) -r $<
 	@touch $@
 
+# One test talks to a js-libp2p peer. Without Node 20 and npm it is skipped, and nothing else is.
+$(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
+	@if ! command -v npm >/dev/null || \
+	 ! node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null; then \
+	 echo 'no npm with Node 20 or newer: the test with a js-libp2p peer will be skipped' >&2; \
+	else \
+	 echo "installing $<"; \
+	 npm ci --prefix $(JS) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null \
+	 && touch $@ \
+	 || echo '$< did not install: the test with a js-libp2p peer will be skipped' >&2; \
+	fi
+
 # Each peer alone: one that does not install is reported and does not stop the others.
 $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/install_each.py
 	$(call make_venv,$(PEERS))
@@ -136,6 +149,6 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@$(UV) --group peers -o requirements/bench-peers.txt
 
 clean: pure
-	@rm -rf $(VENV) $(PEERS) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
-		.hypothesis
+	@rm -rf $(VENV) $(PEERS) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache .hypothesis
 	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
