@@ -107,7 +107,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 
 class _BrokenFold:
-    """A fold around which something goes wrong after each epoch. No subclass: it may be compiled."""
+    """A fold that goes wrong after each epoch. No subclass: the class may be compiled."""
 
     def __init__(self, fold: Fold) -> None:
         self._fold = fold
