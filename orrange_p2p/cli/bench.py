@@ -10,7 +10,7 @@ import click
 
 @click.group("bench")
 def command() -> None:
-    """Measure the matcher and the way of an order from bytes to disk, on this machine."""
+    """Measure the matcher, the way of an order from bytes to disk, and networks on this machine."""
 
 
 @command.command("book")

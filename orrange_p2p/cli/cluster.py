@@ -38,10 +38,6 @@ class NodeProcess:
     process: trio.Process
     client: Client
 
-    @property
-    def log_file(self) -> Path:
-        return self.directory.path / "node.log"
-
     async def status(self) -> dict[str, Any]:
         """The status of the node's only market, and of the node."""
         status = await self.client.call("status")

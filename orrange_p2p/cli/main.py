@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "status": "Ask the running node how it is.",
     "demo": "Watch nodes on this machine build one order book.",
     "replay": "Hold the matcher against a recorded exchange session.",
-    "bench": "Measure the matcher and the ingest path.",
+    "bench": "Measure the matcher, the ingest path and whole networks.",
 }
 """Name to line of help. ``orrange_p2p.cli.<name>`` holds ``command`` and is imported on use."""
 

@@ -11,7 +11,6 @@
     |   +-- ForeignError         well formed, but of another network, market or era
     |   +-- InvalidError         well formed, and breaks a validity rule
     |   |   +-- SignatureError     not signed by the key it names
-    |   +-- ForkError            two records under one name; carries both, as evidence
     +-- WorldError             the outside failed: disk, network, chain; worth another try
         +-- StoreError           the store refused or is damaged
         +-- UnreachableError     no such peer or endpoint answers
@@ -71,18 +70,6 @@ class InvalidError(PeerError):
 
 class SignatureError(InvalidError):
     """The signature is malformed, has a high s, or recovers to another key."""
-
-
-class ForkError(PeerError):
-    """One author or witness signed two different records under one name.
-
-    ``first`` and ``second`` are the encoded records: evidence that verifies offline.
-    """
-
-    def __init__(self, reason: str, first: bytes, second: bytes) -> None:
-        super().__init__(reason)
-        self.first = first
-        self.second = second
 
 
 class WorldError(OrrangeError):

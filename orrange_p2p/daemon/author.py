@@ -79,7 +79,7 @@ class AuthorLog:
         """Write operations into the log; the places they got, once the entry is durable.
 
         All of them go into one entry. Raises ``MalformedError`` for an operation others would
-        refuse, ``WorldError`` while the market is halted and the log is too far ahead of the cut.
+        refuse, ``WorldError`` while the market is halted or the log is too far ahead of the cut.
         """
         for operation in operations:
             parse(codec.decode(codec.encode(to_items(operation)), MAX_ENTRY_BYTES))
