@@ -7,6 +7,7 @@ What could never count, by a stranger or far ahead, costs its signature check an
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
@@ -93,8 +94,9 @@ class Intake:
     async def admit(self, peer: PeerId, frame: Frame) -> int:
         """Verify a gossiped frame's records and queue those not seen before; their number.
 
-        None is taken from a peer that has spent its budget. Raises ``PeerError`` if a record
-        is objectively invalid; then none is taken.
+        None is taken from a peer that has spent its budget; but one record is checked, whichever,
+        so that a flood of bad frames is rejected and not just ignored. Raises ``PeerError`` if a
+        record is objectively invalid; then none is taken.
         """
         unseen = [
             (encoded, decode)
@@ -104,6 +106,8 @@ class Intake:
         self._counters["records_duplicate"] += len(frame.entries) + len(frame.ticks) - len(unseen)
         if not self._budgets.spend(peer, len(unseen), trio.current_time()):
             self._counters["over_budget"] += 1
+            encoded, decode = secrets.choice(unseen)
+            decode(encoded, self._separator, self._market).verify()
             return 0
         fresh = [decode(encoded, self._separator, self._market) for encoded, decode in unseen]
         await self._verify(fresh)

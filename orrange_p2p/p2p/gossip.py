@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 
 import trio
 from attrs import frozen
@@ -18,8 +18,6 @@ from orrange_p2p.p2p.limits import Counters, Limits
 from orrange_p2p.ports import GossipHandler, Verdict
 
 __all__ = ["Gossip"]
-
-MAX_BLAMED = 4096
 
 
 @frozen
@@ -51,7 +49,6 @@ class Gossip:
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._queued_by_peer: Counter[ID] = Counter()
-        self._blamed: OrderedDict[ID, tuple[int, float]] = OrderedDict()
         self._room = trio.Event()
         self._work = trio.Semaphore(0)
         pubsub.taker = self
@@ -136,7 +133,7 @@ class Gossip:
             return
         if not verify_message(message):
             self._counters["gossip_bad_signature"] += 1
-            await self.blame(waiting.forwarder)
+            await self.blame(waiting.forwarder, len(message.data))
             return
         # Between the check above and this mark nothing waits: one handler call per id.
         self._pubsub.seen_messages.add(waiting.message_id)
@@ -146,19 +143,17 @@ class Gossip:
             verdict = Verdict.REJECT
         self._counters[f"gossip_{verdict.value}"] += 1
         if verdict is Verdict.ACCEPT:
+            self._router.scores.delivered(waiting.forwarder, trio.current_time())
             self._router.forward(waiting.message_id, message, waiting.forwarder)
         elif verdict is Verdict.REJECT:
-            await self.blame(waiting.forwarder)
+            await self.blame(waiting.forwarder, len(message.data))
 
-    async def blame(self, peer: ID) -> None:
-        """Whoever hands on what is objectively invalid pays: in the end with its connection."""
-        now = trio.current_time()
-        count, since = self._blamed.get(peer, (0, now))
-        if now - since > self._limits.ban_s:
-            count, since = 0, now
-        self._blamed[peer] = (count + 1, since)
-        self._blamed.move_to_end(peer)
-        if len(self._blamed) > MAX_BLAMED:
-            self._blamed.popitem(last=False)
-        if count + 1 == self._limits.rejects:
+    async def blame(self, peer: ID, size: int) -> None:
+        """Whoever hands on ``size`` bytes that are objectively invalid pays: in the end with its
+        connection."""
+        now_s = trio.current_time()
+        scores = self._router.scores
+        scores.invalid(peer, size, now_s)
+        if scores.is_graylisted(peer, now_s):
+            scores.forgive(peer)
             await self._swarm.ban(peer)

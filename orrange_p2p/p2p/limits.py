@@ -45,10 +45,14 @@ class Limits:
     peer_topics: int = 64
     """Topics of one peer that are remembered."""
 
-    rejects: int = 200
-    """Rejected messages and requests of one peer, bad signatures included, within ``ban_s``; then
-    it is disconnected and refused for as long. An honest peer sends none."""
+    rejects: int = 20
+    """Small invalid messages and requests at once that graylist a peer; of the largest messages
+    five do (see ``scoring``). Then it is disconnected and refused. An honest peer sends none."""
     ban_s: float = 60.0
+    """The first time; each further ban of a peer lasts twice as long, 64 times at most."""
+    bans_per_address: int = 8
+    """Bans of peers of one IP address within ``ban_s``; then the address is refused for as long,
+    since new peer ids cost nothing."""
 
     # Streams.
     request_bytes: int = MIB

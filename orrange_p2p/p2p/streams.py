@@ -36,9 +36,9 @@ class Streams:
         limits: Limits,
         counters: Counters,
         nursery: trio.Nursery,
-        blame: Callable[[ID], Awaitable[None]],
+        blame: Callable[[ID, int], Awaitable[None]],
     ) -> None:
-        """``blame`` is told of each request that our handler or a bound rejects."""
+        """``blame`` is told of each request that our handler or a bound rejects, with its size."""
         self._running = running
         self._limits = limits
         self._counters = counters
@@ -110,7 +110,7 @@ class Streams:
         except OversizedError:
             self._counters["requests_rejected"] += 1
             await stream.reset()
-            await self._blame(stream.muxed_conn.peer_id)
+            await self._blame(stream.muxed_conn.peer_id, 0)
             return
         except STREAM_ERRORS:
             self._counters["requests_broken"] += 1
@@ -121,7 +121,7 @@ class Streams:
         except PeerError:
             self._counters["requests_rejected"] += 1
             await stream.reset()
-            await self._blame(stream.muxed_conn.peer_id)
+            await self._blame(stream.muxed_conn.peer_id, len(request))
             return
         except Exception as error:
             # A fault of ours: it belongs to our own supervisor, not to libp2p's.

@@ -71,7 +71,8 @@ async def test_garbage_on_the_topic(tmp_path: Path) -> None:
         codec.encode(((bytes(520 * 1024),), ())),
         *(dice.randbytes(dice.randint(1, 2000)) for _ in range(100)),
     ]
-    async with live(tmp_path) as net, hostile(net) as peer:
+    patient = Limits(rejects=len(garbage) + 20)  # all are judged, and some more end in a ban
+    async with live(tmp_path, limits=patient) as net, hostile(net) as peer:
         await peer.gossip(*garbage)
         await until(lambda: net.counter("gossip_reject") == len(garbage))
         await net.check_alive()
@@ -103,22 +104,16 @@ async def test_records_of_elsewhere_are_rejected_and_not_kept(tmp_path: Path) ->
 
 @pytest.mark.parametrize("records", [1, 1500])
 async def test_a_flood_of_bad_signatures_is_cheap(tmp_path: Path, records: int) -> None:
-    """Small frames end in a ban, large ones in the peer's budget."""
+    """It ends in a ban within the bound of ``Limits.rejects``, however large the frames are."""
     rogue = Key(7)
     async with live(tmp_path, rogues=[rogue]) as net, hostile(net) as peer:
         forged = entry_of(net.genesis, rogue, forged=True)
         flood = frame(*[forged] * records)
-        before_s = time.process_time()
         with suppress(StreamError):
             await peer.gossip(*[flood] * (400 if records == 1 else 60))
-        if records == 1:
-            await until(lambda: net.counter("peers_banned") == 1)
-        else:
-            await until(lambda: net.counter("over_budget") > 30)
-        # 60 frames of 1,500 would be 90,000 checks, three seconds and more.
-        assert net.counter("gossip_reject") <= 300
-        checks = records * net.counter("gossip_reject")
-        assert checks <= 8192 + 4000 * (time.process_time() - before_s + 5)
+        await until(lambda: net.counter("peers_banned") == 1)
+        # Those that were under way when it came are judged too: a handler each.
+        assert net.counter("gossip_reject") <= Limits().rejects + Limits().handlers
         await net.check_alive()
 
 

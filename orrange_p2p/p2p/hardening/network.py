@@ -205,18 +205,43 @@ class HardSwarm(Swarm):
         self.counters = counters
         self.auto_connector = _NoAutoConnector(self)
         self._by_address: Counter[str] = Counter()
-        self._banned: OrderedDict[ID, float] = OrderedDict()
+        self._banned: OrderedDict[ID, tuple[float, int]] = OrderedDict()
+        self._bans_by_address: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     async def ban(self, peer_id: ID) -> None:
-        """End all connections to ``peer_id`` and refuse new ones for ``ban_s``."""
+        """End all connections to ``peer_id`` and refuse new ones: for ``ban_s``, twice as long
+        each time it comes back for more. Its address pays too, see ``bans_per_address``."""
+        if self.is_banned(peer_id):
+            return  # two of its messages were judged at once
         self.counters["peers_banned"] += 1
-        self._banned[peer_id] = trio.current_time() + self.limits.ban_s
+        now_s = trio.current_time()
+        _, times = self._banned.pop(peer_id, (0.0, 0))
+        self._banned[peer_id] = (now_s + self.limits.ban_s * 2**times, min(times + 1, 6))
         if len(self._banned) > MAX_BANNED:
             self._banned.popitem(last=False)
+        for connection in self.get_connections(peer_id):
+            muxed: Any = connection.muxed_conn
+            remote = muxed.get_remote_address()
+            if remote is not None:
+                since_s, count = self._bans_by_address.pop(remote[0], (now_s, 0))
+                is_old = now_s - since_s > self.limits.ban_s
+                self._bans_by_address[remote[0]] = (now_s, 1 if is_old else count + 1)
+        while len(self._bans_by_address) > MAX_BANNED:
+            self._bans_by_address.popitem(last=False)
         await self.close_peer(peer_id)
 
+    def is_banned(self, peer_id: ID) -> bool:
+        return self._banned.get(peer_id, (0.0, 0))[0] > trio.current_time()
+
+    def _is_address_banned(self, host: str) -> bool:
+        since_s, count = self._bans_by_address.get(host, (0.0, 0))
+        return (
+            count >= self.limits.bans_per_address
+            and trio.current_time() - since_s <= self.limits.ban_s
+        )
+
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
-        if self._banned.get(muxed_conn.peer_id, 0) > trio.current_time():
+        if self.is_banned(muxed_conn.peer_id):
             self.counters["connections_refused"] += 1
             await muxed_conn.close()
             raise SwarmException(f"{muxed_conn.peer_id} is banned for now")
@@ -228,6 +253,7 @@ class HardSwarm(Swarm):
         if (
             self._by_address.total() >= self.limits.connections
             or self._by_address[host] >= self.limits.connections_per_address
+            or self._is_address_banned(host)
         ):
             self.counters["connections_refused"] += 1
             await read_write_closer.close()

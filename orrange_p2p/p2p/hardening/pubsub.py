@@ -78,6 +78,7 @@ class HardPubsub(Pubsub):
         self.counter = time.time_ns()
         self.taker: MessageTaker | None = None
         self._hard_router = router
+        self._swarm = host.get_network()
         self._limits = limits
         self._counters = counters
         self._inbound_streams: Counter[ID] = Counter()
@@ -122,10 +123,17 @@ class HardPubsub(Pubsub):
 
     async def _on_rpc(self, peer_id: ID, rpc: rpc_pb2.RPC) -> None:
         self._counters["gossip_rpcs_received"] += 1
+        scores = self._hard_router.scores
+        if scores.is_graylisted(peer_id, trio.current_time()):
+            self._counters["gossip_graylisted"] += 1
+            scores.forgive(peer_id)
+            self.manager.run_task(self._swarm.ban, peer_id)
+            return
         for message in rpc.publish:
             await self._on_message(peer_id, message)
         if len(rpc.subscriptions) > SUBSCRIPTIONS_PER_RPC:
             self._counters["gossip_subscriptions_ignored"] += 1
+            scores.misbehaved(peer_id, trio.current_time())
         else:
             for subscription in rpc.subscriptions:
                 await self._on_subscription(peer_id, subscription)
@@ -136,12 +144,14 @@ class HardPubsub(Pubsub):
         """The cheap checks, in order of cost; the rest happens in the taker's time."""
         if len(message.topicIDs) != 1 or len(message.from_id) > 64 or len(message.seqno) != 8:
             self._counters["gossip_malformed"] += 1
+            self._hard_router.scores.invalid(peer_id, message.ByteSize(), trio.current_time())
             return
         if message.topicIDs[0] not in self.subscribed_topics_receive:
             self._counters["gossip_foreign_topic"] += 1
             return
         if len(message.data) > self._limits.message_bytes:
             self._counters["gossip_oversized"] += 1
+            self._hard_router.scores.invalid(peer_id, len(message.data), trio.current_time())
             return
         message_id = message.from_id + message.seqno
         if self.seen_messages.has(message_id):

@@ -15,6 +15,7 @@ from libp2p.pubsub.utils import safe_bytes_from_hex
 
 from orrange_p2p.p2p.hardening.queues import OutboundQueue, RecentMessages, frame_rpc
 from orrange_p2p.p2p.limits import Counters, Limits
+from orrange_p2p.p2p.scoring import Scores
 
 __all__ = ["HardGossipSub"]
 
@@ -46,6 +47,8 @@ class HardGossipSub(GossipSub):
       the next as well.
     - *pending messages* (gossipsub.py:1079): every message is kept for each peer that is not
       subscribed, and written past its queue.
+    - *scores without weights* (score.py): all are 0, so no one is ever worth less. See
+      ``scoring``: whoever is below zero is in no mesh, whoever is graylisted is not heard.
     - *senderRecord* (gossipsub.py:1008): a signed record in every RPC, verified by every peer.
     """
 
@@ -64,6 +67,7 @@ class HardGossipSub(GossipSub):
         )
         self._counters = counters
         self.recent = RecentMessages(limits.recent_bytes)
+        self.scores = Scores(limits)
 
     # Messages.
 
@@ -133,7 +137,13 @@ class HardGossipSub(GossipSub):
             answer.prune.append(rpc_pb2.ControlPrune(topicID=topic, backoff=BACK_OFF_S))
         elif peer_id in mesh:
             pass
-        elif self._check_back_off(peer_id, topic) or len(mesh) >= self.degree_high:
+        elif (
+            self._check_back_off(peer_id, topic)
+            or len(mesh) >= self.degree_high
+            or not self._is_welcome(peer_id)
+        ):
+            if self._check_back_off(peer_id, topic):
+                self.scores.misbehaved(peer_id, trio.current_time())
             self._add_back_off(peer_id, topic, False)
             answer.prune.append(rpc_pb2.ControlPrune(topicID=topic, backoff=BACK_OFF_S))
         else:
@@ -189,6 +199,7 @@ class HardGossipSub(GossipSub):
             and peer_id not in mesh
             and self.queue(peer_id) is not None
             and not self._check_back_off(peer_id, topic)
+            and self._is_welcome(peer_id)
         ):
             self._enter_mesh(peer_id, topic)
             await self.emit_graft(topic, peer_id)
@@ -211,18 +222,20 @@ class HardGossipSub(GossipSub):
         for topic, mesh in self.mesh.items():
             subscribed = self._subscribed(topic)
             mesh &= subscribed
+            self._prune(topic, [peer for peer in mesh if not self._is_welcome(peer)])
             if len(mesh) < self.degree_low:
-                able = [p for p in subscribed - mesh if not self._check_back_off(p, topic)]
+                able = [
+                    peer
+                    for peer in subscribed - mesh
+                    if not self._check_back_off(peer, topic) and self._is_welcome(peer)
+                ]
                 for peer_id in self._some(able, self.degree - len(mesh)):
                     self._enter_mesh(peer_id, topic)
                     graft = rpc_pb2.ControlGraft(topicID=topic)
                     self._send_control(peer_id, rpc_pb2.ControlMessage(graft=[graft]))
             elif len(mesh) > self.degree_high:
-                for peer_id in self._some(list(mesh), len(mesh) - self.degree):
-                    mesh.discard(peer_id)
-                    self._add_back_off(peer_id, topic, False)
-                    prune = rpc_pb2.ControlPrune(topicID=topic, backoff=BACK_OFF_S)
-                    self._send_control(peer_id, rpc_pb2.ControlMessage(prune=[prune]))
+                useful = sorted(mesh, key=self._score, reverse=True)[: self.degree_low]
+                self._prune(topic, self._some(list(mesh - {*useful}), len(mesh) - self.degree))
             others = list(subscribed - mesh)
             message_ids = self.recent.window(topic, IDS_PER_CONTROL) if others else []
             if message_ids:
@@ -231,6 +244,20 @@ class HardGossipSub(GossipSub):
                 for peer_id in self._some(others, max(self.degree, len(others) // 4)):
                     self._send_control(peer_id, control)
         self.recent.shift()
+
+    def _prune(self, topic: str, peers: Iterable[ID]) -> None:
+        for peer_id in peers:
+            self.mesh[topic].discard(peer_id)
+            self._add_back_off(peer_id, topic, False)
+            prune = rpc_pb2.ControlPrune(topicID=topic, backoff=BACK_OFF_S)
+            self._send_control(peer_id, rpc_pb2.ControlMessage(prune=[prune]))
+
+    def _score(self, peer_id: ID) -> float:
+        return self.scores.of(peer_id, trio.current_time())
+
+    def _is_welcome(self, peer_id: ID) -> bool:
+        """In a mesh: there a peer decides what we hear."""
+        return self._score(peer_id) >= 0
 
     def _enter_mesh(self, peer_id: ID, topic: str) -> None:
         self.mesh[topic].add(peer_id)
