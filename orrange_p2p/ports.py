@@ -16,12 +16,14 @@ from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, PeerId, 
 from orrange_p2p.core.ticks import Tick
 
 __all__ = [
+    "CheckpointRecord",
     "Clock",
     "Entropy",
     "EpochRecord",
     "GossipHandler",
     "OwnPosition",
     "PeerInfo",
+    "PruneLine",
     "Record",
     "RecordKind",
     "RequestHandler",
@@ -225,6 +227,27 @@ class EpochRecord(NamedTuple):
     time_ms: TimeMs
 
 
+class CheckpointRecord(NamedTuple):
+    """A checkpoint as the store keeps it."""
+
+    epoch: Epoch
+    encoded: bytes
+    parts: tuple[bytes, ...]
+    """Names of the parts it consists of; several checkpoints share them."""
+
+
+class PruneLine(NamedTuple):
+    """What a kept checkpoint makes idle: all that lies before."""
+
+    epoch: Epoch
+    """Epochs and checkpoints before it may go."""
+    era: Era
+    round: Round
+    """Ticks of earlier eras, and of earlier rounds of this one."""
+    logs: tuple[tuple[Address, Seq], ...]
+    """(author, first seq that stays); a log not named here stays."""
+
+
 class Store(Protocol):
     """What a node must not forget: signed facts in the order they came, and what it signed itself.
 
@@ -266,6 +289,42 @@ class Store(Protocol):
 
     async def latest_epoch(self, market: MarketId) -> EpochRecord | None:
         """The highest noted epoch."""
+        ...
+
+    async def keep_parts(self, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
+        """Keep parts of a checkpoint by name. Hand over a few at a time: others wait meanwhile."""
+        ...
+
+    async def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
+        """Which of these parts are kept."""
+        ...
+
+    async def part(self, market: MarketId, name: bytes) -> bytes | None:
+        """One part."""
+        ...
+
+    async def keep_checkpoint(self, market: MarketId, record: CheckpointRecord) -> None:
+        """Keep a checkpoint whose parts are all kept. The newest one again is a no-op.
+
+        Raises ``CallerError``, and keeps nothing, if a part is missing or a newer one is kept.
+        """
+        ...
+
+    async def checkpoint(self, market: MarketId) -> CheckpointRecord | None:
+        """The newest checkpoint; all its parts are there."""
+        ...
+
+    async def drop_checkpoints(self, market: MarketId) -> None:
+        """Forget all checkpoints and parts, and the epochs noted: the state here was wrong."""
+        ...
+
+    async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:
+        """Forget up to ``limit`` records, epochs, checkpoints and parts that lie before the line;
+        how many it were. Call again, others come in between, until it says 0.
+
+        Where our own keys stand is never forgotten. Raises ``CallerError`` unless a checkpoint at
+        or past the line's epoch is kept.
+        """
         ...
 
     def load(self, market: MarketId) -> AsyncIterator[Sequence[Record]]:

@@ -1,12 +1,23 @@
-"""The guard of our own keys: forward only, so a second signature under one number is impossible."""
+"""What a store refuses, whatever its medium.
+
+Our own keys go forward only, so a second signature under one number is impossible. A checkpoint is
+kept only with all its parts, and nothing is pruned but what one that is kept makes idle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from orrange_p2p.core.errors import CallerError
-from orrange_p2p.core.ids import Address, MarketId
-from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind
+from orrange_p2p.core.ids import Address, Epoch, MarketId
+from orrange_p2p.ports import (
+    CheckpointRecord,
+    EpochRecord,
+    OwnPosition,
+    PruneLine,
+    Record,
+    RecordKind,
+)
 
 Owner = tuple[RecordKind, MarketId, Address]
 """One key in one of its roles in one market."""
@@ -41,6 +52,26 @@ def check_epoch(kept: EpochRecord | None, record: EpochRecord) -> bool:
             f"0x{record.root.hex()}: the state was not folded alike"
         )
     return kept is None
+
+
+def check_checkpoint(
+    kept: CheckpointRecord | None, record: CheckpointRecord, held: Container[bytes]
+) -> bool:
+    """Whether ``record`` is new; ``CallerError`` if it is older than what is kept or incomplete."""
+    if kept is not None and record.epoch <= kept.epoch:
+        if record.epoch == kept.epoch:
+            return False
+        raise CallerError(f"a checkpoint of epoch {kept.epoch} is kept, newer than {record.epoch}")
+    missing = sum(name not in held for name in record.parts)
+    if missing:
+        raise CallerError(f"{missing} parts of the checkpoint of epoch {record.epoch} are missing")
+    return True
+
+
+def check_prune(kept: Epoch | None, line: PruneLine) -> None:
+    """Raises ``CallerError`` unless a checkpoint at or past the line is kept."""
+    if kept is None or kept < line.epoch:
+        raise CallerError(f"nothing before epoch {line.epoch} may go: no such checkpoint is kept")
 
 
 def _name(kind: RecordKind, position: OwnPosition) -> str:

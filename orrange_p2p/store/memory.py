@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import trio
 
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, Seq
-from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind
-from orrange_p2p.store.guard import Owner, advance, check_epoch
+from orrange_p2p.ports import (
+    CheckpointRecord,
+    EpochRecord,
+    OwnPosition,
+    PruneLine,
+    Record,
+    RecordKind,
+)
+from orrange_p2p.store.guard import Owner, advance, check_checkpoint, check_epoch, check_prune
 from orrange_p2p.store.pages import page
 
 __all__ = ["MemoryStore"]
@@ -23,6 +30,8 @@ class MemoryStore:
         self._own: dict[Owner, OwnPosition] = {}
         self._epochs: dict[MarketId, dict[Epoch, EpochRecord]] = {}
         self._meta: dict[str, bytes] = {}
+        self._parts: dict[MarketId, dict[bytes, bytes]] = {}
+        self._checkpoints: dict[MarketId, CheckpointRecord] = {}
 
     async def append(self, records: Sequence[Record]) -> None:
         await trio.lowlevel.checkpoint()
@@ -59,6 +68,61 @@ class MemoryStore:
     async def latest_epoch(self, market: MarketId) -> EpochRecord | None:
         await trio.lowlevel.checkpoint()
         return max(self._epochs.get(market, {}).values(), default=None)
+
+    async def keep_parts(self, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
+        await trio.lowlevel.checkpoint()
+        self._parts[market] = {**parts, **self._parts.get(market, {})}
+
+    async def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
+        await trio.lowlevel.checkpoint()
+        return set(names) & self._parts.get(market, {}).keys()
+
+    async def part(self, market: MarketId, name: bytes) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return self._parts.get(market, {}).get(name)
+
+    async def keep_checkpoint(self, market: MarketId, record: CheckpointRecord) -> None:
+        held = await self.held_parts(market, record.parts)
+        if check_checkpoint(self._checkpoints.get(market), record, held):
+            self._checkpoints[market] = record
+
+    async def checkpoint(self, market: MarketId) -> CheckpointRecord | None:
+        await trio.lowlevel.checkpoint()
+        return self._checkpoints.get(market)
+
+    async def drop_checkpoints(self, market: MarketId) -> None:
+        await trio.lowlevel.checkpoint()
+        for kept in (self._checkpoints, self._parts, self._epochs):
+            kept.pop(market, None)
+
+    async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:
+        """All at once: nobody waits for a disk here."""
+        await trio.lowlevel.checkpoint()
+        kept = self._checkpoints.get(market)
+        check_prune(None if kept is None else kept.epoch, line)
+        assert kept is not None
+        firsts = dict(line.logs)
+        idle = [
+            record
+            for record in self._records.values()
+            if record.market == market
+            and (
+                record.number < firsts.get(record.signer, 0)
+                if record.kind is RecordKind.ENTRY
+                else (record.era, record.number) < (line.era, line.round)
+            )
+        ]
+        for record in idle:
+            del self._records[record.digest]
+        epochs = self._epochs.get(market, {})
+        past = [epoch for epoch in epochs if epoch < line.epoch]
+        parts = self._parts.get(market, {})
+        unused = parts.keys() - set(kept.parts)
+        for epoch in past:
+            del epochs[epoch]
+        for name in unused:
+            del parts[name]
+        return len(idle) + len(past) + len(unused)
 
     async def load(self, market: MarketId) -> AsyncIterator[Sequence[Record]]:
         records = [record for record in self._records.values() if record.market == market]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -11,10 +11,19 @@ import trio
 
 from orrange_p2p.core.errors import CallerError, StoreError
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, NetworkId, Round, Seq
-from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind
+from orrange_p2p.ports import (
+    CheckpointRecord,
+    EpochRecord,
+    OwnPosition,
+    PruneLine,
+    Record,
+    RecordKind,
+)
 from orrange_p2p.store.sqlite_file import (
     Append,
     AppendOwn,
+    KeepCheckpoint,
+    KeepParts,
     RecordEpoch,
     SetMeta,
     SqliteFile,
@@ -70,6 +79,18 @@ class SqliteStore:
     async def set_meta(self, name: str, value: bytes) -> None:
         await self._write(SetMeta(name, value))
 
+    async def keep_parts(self, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
+        await self._write(KeepParts(market, dict(parts)))
+
+    async def keep_checkpoint(self, market: MarketId, record: CheckpointRecord) -> None:
+        await self._write(KeepCheckpoint(market, record))
+
+    async def drop_checkpoints(self, market: MarketId) -> None:
+        await self._exclusive(lambda: self._file.drop_checkpoints(market))
+
+    async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:
+        return await self._exclusive(lambda: self._file.prune(market, line, limit))
+
     async def _write(self, write: Write) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if len(self._group.writes) >= GROUP_WRITES:
@@ -105,18 +126,27 @@ class SqliteStore:
     async def own_position(
         self, kind: RecordKind, market: MarketId, signer: Address
     ) -> OwnPosition | None:
-        return await self._read(lambda: self._file.own_position(kind, market, signer))
+        return await self._exclusive(lambda: self._file.own_position(kind, market, signer))
 
     async def epochs(
         self, market: MarketId, first: Epoch, *, limit: int = 1024
     ) -> Sequence[EpochRecord]:
-        return await self._read(lambda: self._file.epochs(market, first, limit))
+        return await self._exclusive(lambda: self._file.epochs(market, first, limit))
 
     async def latest_epoch(self, market: MarketId) -> EpochRecord | None:
-        return await self._read(lambda: self._file.latest_epoch(market))
+        return await self._exclusive(lambda: self._file.latest_epoch(market))
+
+    async def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
+        return await self._exclusive(lambda: self._file.held_parts(market, names))
+
+    async def part(self, market: MarketId, name: bytes) -> bytes | None:
+        return await self._exclusive(lambda: self._file.part(market, name))
+
+    async def checkpoint(self, market: MarketId) -> CheckpointRecord | None:
+        return await self._exclusive(lambda: self._file.checkpoint(market))
 
     async def load(self, market: MarketId) -> AsyncIterator[Sequence[Record]]:
-        last = await self._read(self._file.last_position)
+        last = await self._exclusive(self._file.last_position)
         position = 0
 
         def next_page() -> list[Record]:
@@ -124,26 +154,26 @@ class SqliteStore:
             records, position = self._file.load_page(market, position, last)
             return records
 
-        while records := await self._read(next_page):
+        while records := await self._exclusive(next_page):
             yield records
 
     async def find(self, market: MarketId, digests: Sequence[Digest]) -> Sequence[Record]:
-        return await self._read(lambda: self._file.find(market, digests))
+        return await self._exclusive(lambda: self._file.find(market, digests))
 
     async def log(
         self, market: MarketId, author: Address, first_seq: Seq, *, limit: int = 256
     ) -> Sequence[Record]:
-        return await self._read(lambda: self._file.log(market, author, first_seq, limit))
+        return await self._exclusive(lambda: self._file.log(market, author, first_seq, limit))
 
     async def rounds(
         self, market: MarketId, era: Era, first_round: Round, *, limit: int = 256
     ) -> Sequence[Record]:
-        return await self._read(lambda: self._file.rounds(market, era, first_round, limit))
+        return await self._exclusive(lambda: self._file.rounds(market, era, first_round, limit))
 
     async def meta(self, name: str) -> bytes | None:
-        return await self._read(lambda: self._file.meta(name))
+        return await self._exclusive(lambda: self._file.meta(name))
 
-    async def _read(self, call: Callable[[], _Answer]) -> _Answer:
+    async def _exclusive(self, call: Callable[[], _Answer]) -> _Answer:
         async with self._disk:
             return await self._run(call)
 

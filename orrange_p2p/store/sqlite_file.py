@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -26,51 +26,37 @@ from orrange_p2p.core.ids import (
     Seq,
     TimeMs,
 )
-from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind
+from orrange_p2p.ports import (
+    CheckpointRecord,
+    EpochRecord,
+    OwnPosition,
+    PruneLine,
+    Record,
+    RecordKind,
+)
+from orrange_p2p.store import sqlite_checkpoints
 from orrange_p2p.store.guard import Owner, advance, check_epoch
 from orrange_p2p.store.pages import page
+from orrange_p2p.store.schema import SCHEMA_VERSION, migrate
 
-__all__ = ["Append", "AppendOwn", "RecordEpoch", "SetMeta", "SqliteFile", "Write"]
+__all__ = [
+    "Append",
+    "AppendOwn",
+    "KeepCheckpoint",
+    "KeepParts",
+    "RecordEpoch",
+    "SetMeta",
+    "SqliteFile",
+    "Write",
+]
 
-SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x4F525247  # "ORRG"
 _BUSY_MS: Final = 500
 _NETWORK: Final = "store.network"
+_IN_USE: Final = "store.in-use"
+"""Names the boot of the machine in which the file is in use; gone after a clean end."""
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
-# A record is found by its digest (sync, duplicates), an entry by its place in a log and a tick by
-# its round; rowids keep the order of arrival, which is the order of a replay.
-_SCHEMA: Final = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE records (
-    position INTEGER PRIMARY KEY,
-    kind INTEGER NOT NULL,
-    market BLOB NOT NULL,
-    signer BLOB NOT NULL,
-    era INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    digest BLOB NOT NULL UNIQUE,
-    encoded BLOB NOT NULL
-) STRICT;
-CREATE INDEX entries ON records (market, signer, number) WHERE kind = 0;
-CREATE INDEX ticks ON records (market, era, number) WHERE kind = 1;
-CREATE TABLE own (
-    kind INTEGER NOT NULL,
-    market BLOB NOT NULL,
-    signer BLOB NOT NULL,
-    era INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    PRIMARY KEY (kind, market, signer)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE epochs (
-    market BLOB NOT NULL,
-    epoch INTEGER NOT NULL,
-    root BLOB NOT NULL,
-    leader BLOB NOT NULL,
-    time_ms INTEGER NOT NULL,
-    PRIMARY KEY (market, epoch)
-) STRICT, WITHOUT ROWID;
-"""
 _COLUMNS: Final = "kind, market, signer, era, number, digest, encoded"
 
 
@@ -100,7 +86,21 @@ class SetMeta(NamedTuple):
     value: bytes
 
 
-Write = Append | AppendOwn | RecordEpoch | SetMeta
+class KeepParts(NamedTuple):
+    """Keep parts of a checkpoint by name."""
+
+    market: MarketId
+    parts: Mapping[bytes, bytes]
+
+
+class KeepCheckpoint(NamedTuple):
+    """Keep a checkpoint whose parts are kept."""
+
+    market: MarketId
+    record: CheckpointRecord
+
+
+Write = Append | AppendOwn | RecordEpoch | SetMeta | KeepParts | KeepCheckpoint
 
 
 class SqliteFile:
@@ -146,29 +146,50 @@ class SqliteFile:
         query("PRAGMA journal_mode = WAL")
         query("PRAGMA synchronous = FULL")
         with self._transaction():
+            if version < SCHEMA_VERSION:
+                migrate(self._db, version)
             if is_new:
-                self._create(network_id)
-        verdict = query("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise StoreError(self.damage(verdict))
-        kept = self.meta(_NETWORK)
+                query(f"PRAGMA application_id = {_APPLICATION_ID}")
+                self._set_meta(_NETWORK, network_id)
+        kept = self._meta(_NETWORK)
         if kept != network_id:
             raise ConfigError(
                 f"the store {self.path} belongs to network 0x{(kept or b'').hex()}, "
                 f"not to 0x{network_id.hex()}: choose another data directory"
             )
 
-    def _create(self, network_id: NetworkId) -> None:
-        for statement in _SCHEMA.split(";\n"):
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        self._set_meta(_NETWORK, network_id)
+        # A walk through the whole file takes time in proportion to its size, so not at every
+        # start: a process that is killed leaves what it wrote to the kernel and does no damage, a
+        # machine that loses power may.
+        interrupted = self._meta(_IN_USE)
+        boot = _boot()
+        is_doubtful = interrupted is not None and interrupted != boot
+        if is_doubtful or 0 < version < SCHEMA_VERSION:
+            self._check("quick_check")
+        self._set_meta(_IN_USE, boot)
+
+    def check(self) -> int:
+        """Read the whole file; how many records it holds. ``StoreError`` tells the damage.
+
+        SQLite checks its own structure. What the bytes of a record say only its decoder can tell.
+        """
+        with self._translated():
+            self._check("integrity_check")
+            count: int = self._db.execute("SELECT count(*) FROM records").fetchone()[0]
+        return count
+
+    def _check(self, how: str) -> None:
+        verdict = self._db.execute(f"PRAGMA {how}(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(self.damage(verdict))
 
     def close(self) -> None:
         """Fold the WAL into the file and let go of it."""
-        with self._translated():
-            self._db.close()
+        # On a full or broken disk the mark stays: at worst a later start checks once too often.
+        with suppress(sqlite3.Error):
+            if self._failure is None:
+                self._db.execute("DELETE FROM meta WHERE name = ?", (_IN_USE,))
+        self._db.close()
 
     def __enter__(self) -> Self:
         return self
@@ -198,6 +219,16 @@ class SqliteFile:
     def set_meta(self, name: str, value: bytes) -> None:
         """``Store.set_meta``."""
         self._commit_one(SetMeta(name, value))
+
+    def drop_checkpoints(self, market: MarketId) -> None:
+        """``Store.drop_checkpoints``."""
+        with self._translated(), self._transaction():
+            sqlite_checkpoints.drop_checkpoints(self._db, market)
+
+    def prune(self, market: MarketId, line: PruneLine, limit: int) -> int:
+        """``Store.prune``."""
+        with self._translated(), self._transaction():
+            return sqlite_checkpoints.prune(self._db, market, line, limit)
 
     def _commit_one(self, write: Write) -> None:
         (refusal,) = self.commit([write])
@@ -239,6 +270,10 @@ class SqliteFile:
                     self._db.execute("INSERT INTO epochs VALUES (?, ?, ?, ?, ?)", (market, *record))
             case SetMeta(name, value):
                 self._set_meta(name, value)
+            case KeepParts(market, parts):
+                sqlite_checkpoints.keep_parts(self._db, market, parts)
+            case KeepCheckpoint(market, kept):
+                sqlite_checkpoints.keep_checkpoint(self._db, market, kept)
 
     def _keep(self, records: Sequence[Record]) -> None:
         self._db.executemany(
@@ -290,6 +325,21 @@ class SqliteFile:
             EpochRecord(Epoch(epoch), root, Digest(leader), TimeMs(time_ms))
             for epoch, root, leader, time_ms in rows
         ]
+
+    def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
+        """``Store.held_parts``."""
+        with self._translated():
+            return sqlite_checkpoints.held(self._db, market, names)
+
+    def part(self, market: MarketId, name: bytes) -> bytes | None:
+        """``Store.part``."""
+        with self._translated():
+            return sqlite_checkpoints.part(self._db, market, name)
+
+    def checkpoint(self, market: MarketId) -> CheckpointRecord | None:
+        """``Store.checkpoint``."""
+        with self._translated():
+            return sqlite_checkpoints.newest(self._db, market)
 
     def last_position(self) -> int:
         """Where the records end; positions of one file only grow."""
@@ -345,7 +395,10 @@ class SqliteFile:
     def meta(self, name: str) -> bytes | None:
         """``Store.meta``."""
         with self._translated():
-            row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+            return self._meta(name)
+
+    def _meta(self, name: str) -> bytes | None:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     # --- transactions and errors ---
@@ -395,6 +448,13 @@ class SqliteFile:
             f"the store {self.path} is damaged ({detail}): restore a backup, or move it away; "
             "a witness without its store signs nothing before the next era"
         )
+
+
+def _boot() -> bytes:
+    try:
+        return _BOOT.read_bytes().strip()
+    except OSError:
+        return os.urandom(16)  # known to nobody later: after an interruption the file is checked
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -4,7 +4,8 @@
 2  a digest is kept once                   7  an epoch has one root
 3  markets are apart                       8  pages end at their limits and miss nothing
 4  entries and ticks are found by place    9  small values are kept
-5  our own last position is known
+5  our own last position is known         10  a checkpoint is kept with all its parts
+                                          11  pruning stays behind it, and forgets no position
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import stat
@@ -39,10 +41,25 @@ from orrange_p2p.core.ids import (
     Seq,
     TimeMs,
 )
-from orrange_p2p.ports import EpochRecord, OwnPosition, Record, RecordKind, Store
+from orrange_p2p.ports import (
+    CheckpointRecord,
+    EpochRecord,
+    OwnPosition,
+    PruneLine,
+    Record,
+    RecordKind,
+    Store,
+)
 from orrange_p2p.store.memory import MemoryStore
+from orrange_p2p.store.schema import SCHEMA_VERSION
 from orrange_p2p.store.sqlite import open_sqlite_store
-from orrange_p2p.store.sqlite_file import Append, AppendOwn, SqliteFile
+from orrange_p2p.store.sqlite_file import (
+    Append,
+    AppendOwn,
+    KeepCheckpoint,
+    KeepParts,
+    SqliteFile,
+)
 
 ENTRY, TICK = RecordKind.ENTRY, RecordKind.TICK
 NETWORK = NetworkId(b"n" * 32)
@@ -63,6 +80,14 @@ def record(
     name = b"%d|%d|%d|" % (kind, era, number) + signer + market + content
     digest = Digest(sha256(name).digest())
     return Record(kind, market, signer, Era(era), number, digest, name)
+
+
+def checkpoint(number: int, *parts: bytes) -> CheckpointRecord:
+    return CheckpointRecord(Epoch(number), b"checkpoint %d" % number, parts)
+
+
+def named(*contents: bytes) -> dict[bytes, bytes]:
+    return {sha256(content).digest(): content for content in contents}
 
 
 def epoch(number: int, root: bytes = b"r" * 32) -> EpochRecord:
@@ -193,6 +218,65 @@ async def test_pages_miss_nothing(opened: Open) -> None:
         assert max(sum(len(one.encoded) for one in page) for page in pages) < 600_000
         assert len(await store.log(MARKET, ALICE, Seq(0))) == 9
         assert len(await store.rounds(MARKET, Era(0), Round(0))) == 256
+
+
+async def test_a_checkpoint_is_kept_with_all_its_parts(opened: Open) -> None:
+    async with opened() as store:
+        assert await store.checkpoint(MARKET) is None
+        parts = named(b"one", b"two", b"three")
+        one, two, three = parts
+        await store.keep_parts(MARKET, named(b"one", b"two"))
+        with pytest.raises(CallerError, match="1 parts of the checkpoint"):
+            await store.keep_checkpoint(MARKET, checkpoint(8, one, two, three))
+        assert await store.checkpoint(MARKET) is None
+        await store.keep_parts(MARKET, named(b"three", b"two"))
+        assert await store.held_parts(MARKET, [three, b"?", one]) == {one, three}
+        assert await store.held_parts(OTHER_MARKET, [one]) == set()
+        for _ in range(2):
+            await store.keep_checkpoint(MARKET, checkpoint(8, one, two, three, one))
+        assert await store.checkpoint(MARKET) == checkpoint(8, one, two, three, one)
+        assert await store.part(MARKET, two) == b"two"
+        assert await store.part(MARKET, b"?") is None
+        with pytest.raises(CallerError, match="newer than 7"):
+            await store.keep_checkpoint(MARKET, checkpoint(7))
+        await store.keep_checkpoint(MARKET, checkpoint(9, two))
+        assert await store.checkpoint(MARKET) == checkpoint(9, two)
+        assert await store.checkpoint(OTHER_MARKET) is None
+        await store.record_epoch(MARKET, epoch(9))
+        await store.drop_checkpoints(MARKET)
+        assert await store.checkpoint(MARKET) is None
+        assert await store.held_parts(MARKET, list(parts)) == set()
+        await store.record_epoch(MARKET, epoch(9, b"x" * 32))  # computed anew
+
+
+async def test_pruning_stays_behind_the_checkpoint(opened: Open) -> None:
+    async with opened() as store:
+        entries = [record(n) for n in range(6)] + [record(n, signer=BOB) for n in range(3)]
+        ticks = [record(n, TICK, era=era) for era in (0, 1) for n in range(8)]
+        others = [record(n, kind, market=OTHER_MARKET) for kind in (ENTRY, TICK) for n in range(3)]
+        await store.append([*entries, *ticks, *others])
+        await store.append_own([record(0, signer=BOB)])
+        for number in range(1, 7):
+            await store.record_epoch(MARKET, epoch(number))
+        line = PruneLine(Epoch(4), Era(1), Round(3), ((ALICE, Seq(4)), (BOB, Seq(3))))
+        with pytest.raises(CallerError, match="no such checkpoint"):
+            await store.prune(MARKET, line)
+        old, both, new = named(b"old", b"both", b"new")
+        await store.keep_parts(MARKET, named(b"old", b"both", b"new"))
+        await store.keep_checkpoint(MARKET, checkpoint(3, old, both))
+        with pytest.raises(CallerError, match="no such checkpoint"):
+            await store.prune(MARKET, line)
+        assert len(await loaded(store)) == len(entries) + len(ticks)
+        await store.keep_checkpoint(MARKET, checkpoint(5, both, new))
+        while await store.prune(MARKET, line, limit=2):
+            pass
+        assert await loaded(store) == [record(4), record(5), *ticks[11:]]
+        assert await loaded(store, OTHER_MARKET) == others
+        assert await store.epochs(MARKET, Epoch(0)) == [epoch(4), epoch(5), epoch(6)]
+        assert await store.held_parts(MARKET, [old, both, new]) == {both, new}
+        assert await store.checkpoint(MARKET) == checkpoint(5, both, new)
+        with pytest.raises(CallerError, match="never signs twice"):
+            await store.append_own([record(0, signer=BOB, content=b"another")])
 
 
 async def test_small_values_are_kept(opened: Open) -> None:
@@ -375,11 +459,54 @@ def test_damage_is_told(path: Path) -> None:
     path.unlink()
     with SqliteFile(path, NETWORK) as file:
         file.append([record(n, content=bytes(3000)) for n in range(200)])
+    _damage(path)
+    with SqliteFile(path, NETWORK) as file, pytest.raises(StoreError, match="damaged"):
+        file.load_page(MARKET, 0, 1 << 60)
+    with SqliteFile(path, NETWORK) as file, pytest.raises(StoreError, match="damaged"):
+        file.check()
+
+
+def test_a_file_is_checked_once_the_machine_went_down_with_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after every kill of the process, which harms no file and may happen to large ones."""
+    file = SqliteFile(path, NETWORK)
+    file.append([record(n, content=bytes(3000)) for n in range(200)])
+    file._db.close()  # as if killed: the mark stays
+    _damage(path)
+    SqliteFile(path, NETWORK)._db.close()
+    monkeypatch.setattr("orrange_p2p.store.sqlite_file._boot", lambda: b"a later boot")
+    with pytest.raises(StoreError, match="damaged"):
+        SqliteFile(path, NETWORK)
+
+
+def test_a_sound_file_passes_the_check(path: Path) -> None:
+    with SqliteFile(path, NETWORK) as file:
+        file.append([record(n) for n in range(20)])
+        assert file.check() == 20
+
+
+def _damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8192:24576] = random.Random(1).randbytes(16384)
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="damaged"):
-        SqliteFile(path, NETWORK)
+
+
+def test_a_file_of_version_1_is_taken_along(path: Path) -> None:
+    """One that the code of that version wrote."""
+    shutil.copy(Path(__file__).parent / "data" / "store-v1.sqlite", path)
+    for _ in range(2):
+        with SqliteFile(path, NETWORK) as file:
+            assert file._db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+            records = [*(record(n) for n in range(3)), record(0, TICK), record(5, TICK, era=2)]
+            assert file.load_page(MARKET, 0, 99)[0] == records
+            assert file.latest_epoch(MARKET) == epoch(1)
+            assert file.meta("mode") == b"m"
+            at = file.own_position(TICK, MARKET, ALICE)
+            assert at == OwnPosition(Era(2), 5, records[-1].digest)
+            file.commit([KeepParts(MARKET, named(b"one"))])
+            file.commit([KeepCheckpoint(MARKET, checkpoint(8, *named(b"one")))])
+            assert file.checkpoint(MARKET) == checkpoint(8, *named(b"one"))
 
 
 def test_no_place_to_write_is_told(tmp_path: Path) -> None:
@@ -461,3 +588,52 @@ def test_kill_at_any_point_loses_nothing_acknowledged(path: Path) -> None:
             assert numbers == [n for n in range(acknowledged + 1) for _ in range(2)]
             with pytest.raises(CallerError):
                 file.append_own([record(acknowledged, content=b"another")])
+
+
+PRUNER = """
+import sys
+from hashlib import sha256
+from pathlib import Path
+from orrange_p2p.ports import CheckpointRecord, PruneLine, Record, RecordKind
+from orrange_p2p.store.sqlite_file import KeepCheckpoint, KeepParts, SqliteFile
+
+market, author = b"m" * 32, b"a" * 20
+with SqliteFile(Path(sys.argv[1]), b"n" * 32) as file:
+    at = file.own_position(RecordKind.ENTRY, market, author)
+    start = 0 if at is None else at.number + 1
+    for n in range(start, start + 100_000):
+        file.append_own([Record(RecordKind.ENTRY, market, author, 0, n, sha256(b"%d" % n).digest(),
+                                b"%d" % n)])
+        if n % 4 == 0:
+            parts = {sha256(c).digest(): c for c in (b"shared", b"part %d" % n)}
+            for one in parts.items():
+                file.commit([KeepParts(market, dict([one]))])
+            file.commit([KeepCheckpoint(market, CheckpointRecord(n, b"%d" % n, tuple(parts)))])
+            while file.prune(market, PruneLine(n, 0, 0, ((author, n),)), 2):
+                pass
+        sys.stdout.write(f"{n}\\n")
+        sys.stdout.flush()
+"""
+
+
+def test_a_kill_between_checkpoint_and_pruning_leaves_no_hole(path: Path) -> None:
+    """Checkpoint, its parts, and every entry since: at any moment all of it is there."""
+    dice = random.Random(8)
+    last = -1
+    for _ in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", PRUNER, str(path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            for _ in range(dice.randrange(1, 40)):
+                last = int(writer.stdout.readline())
+            writer.send_signal(signal.SIGKILL)
+            writer.stdout.read()
+        with SqliteFile(path, NETWORK) as file:
+            kept = file.checkpoint(MARKET)
+            assert kept is not None
+            assert file.held_parts(MARKET, kept.parts) == set(kept.parts)
+            numbers = [r.number for r in file.load_page(MARKET, 0, 1 << 60)[0]]
+            assert numbers[-1] >= last
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert numbers[0] <= kept.epoch
