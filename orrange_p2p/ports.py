@@ -123,6 +123,10 @@ class Transport(Protocol):
         """
         ...
 
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close all connections to ``peer``; a no-op if there are none."""
+        ...
+
     def peers(self) -> Mapping[PeerId, PeerInfo]:
         """The peers connected right now."""
         ...

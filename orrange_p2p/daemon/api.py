@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from attrs import asdict
+
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq
 from orrange_p2p.core.operations import (
@@ -34,6 +36,7 @@ def methods(node: Node) -> dict[str, Method]:
         "book": api.book,
         "epochs": api.epochs,
         "commits": api.commits,
+        "peers": api.peers,
         "connect": api.connect,
         "stop": api.stop,
     }
@@ -115,6 +118,10 @@ class _Api:
             }
             for commit in rows[:MAX_ROWS]
         ]
+
+    async def peers(self, params: Params) -> Any:
+        """Connected and remembered peers, and what they said of themselves."""
+        return [asdict(row) for row in self._node.neighbours.rows()[:MAX_ROWS]]
 
     async def connect(self, params: Params) -> Any:
         """Dial a peer's multiaddr and stay connected; its peer id, once connected."""

@@ -121,6 +121,9 @@ class NodeConfig:
     """Multiaddrs to listen on."""
     bootstrap: tuple[str, ...] = ()
     """Multiaddrs of peers to stay connected with, each ending in /p2p/<peer id>."""
+    announce: tuple[str, ...] = ()
+    """Multiaddrs under which others reach us though we do not listen on them ourselves: the
+    outside of a router that forwards a port. Each ends in /p2p/<our peer id>."""
     markets: tuple[MarketId, ...] = ()
     """The markets it carries; none named: all."""
     rpc_socket: Path = attrs.field(
@@ -143,6 +146,7 @@ class NodeConfig:
             ("roles", _list(self.roles)),
             ("listen", _list(self.listen)),
             ("bootstrap", _list(self.bootstrap)),
+            ("announce", _list(self.announce)),
             ("markets", _list(f"0x{market.hex()}" for market in self.markets)),
             ("log_level", f'"{self.log_level}"'),
         ]
@@ -263,6 +267,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "roles": _array(_one_of(ROLES)),
     "listen": _array(parse_listen),
     "bootstrap": _array(parse_bootstrap),
+    "announce": _array(parse_bootstrap),
     "markets": _array(_market),
     "rpc_socket": lambda value: Path(_text(value)),
     "log_level": _one_of(LOG_LEVELS),

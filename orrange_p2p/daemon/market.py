@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import structlog
@@ -12,7 +13,8 @@ import trio
 from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
-from orrange_p2p.core.genesis import PROTOCOL_VERSION, Genesis
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, Digest, Epoch, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Evidence
@@ -22,7 +24,7 @@ from orrange_p2p.core.roots import Halt, HaltReason
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
-from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport
+from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport, Verdict
 
 MAX_TICKS_AHEAD: Final = 1024
 """Ticks so many rounds ahead are kept on disk for later; what is further is pulled when needed."""
@@ -70,7 +72,11 @@ class MarketNode:
         clock: Clock,
         counters: Counter[str],
         after_apply: Callable[[Fold], None] | None = None,
+        *,
+        versions: Versions = VERSIONS,
+        spoken: Callable[[], Iterable[int]] | None = None,
     ) -> None:
+        """Hears the topics of all ``versions``, and speaks on those of ``spoken``."""
         self.genesis = genesis
         self.market_id = market_id
         self.market = genesis.market(market_id)
@@ -79,8 +85,10 @@ class MarketNode:
         self.clock = clock
         self.counters = counters
         self.replica = Replica(genesis, market_id)
-        self.topic = topic_of(genesis, market_id)
-        self.outbox = Outbox(transport, self.topic, counters)
+        self.versions = versions
+        self._spoken = spoken or (lambda: (versions.highest,))
+        self.topic = topic_of(genesis, market_id, versions.highest)
+        self.outbox = Outbox(transport, self._topics, counters)
         self.intake = Intake(
             genesis.separator, market_id, self._take_batch, self.is_wanted, counters
         )
@@ -182,10 +190,28 @@ class MarketNode:
 
     async def run(self) -> None:
         """Join the topic and serve until cancelled."""
-        await self.transport.subscribe(self.topic, self.intake.on_gossip)
+        for version in range(self.versions.lowest, self.versions.highest + 1):
+            topic = topic_of(self.genesis, self.market_id, version)
+            await self.transport.subscribe(topic, partial(self._on_gossip, topic))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.intake.run)
             nursery.start_soon(self.outbox.run)
+
+    def _topics(self) -> list[str]:
+        return [topic_of(self.genesis, self.market_id, v) for v in sorted(self._spoken())]
+
+    async def _on_gossip(self, heard_on: str, peer: PeerId, payload: bytes) -> Verdict:
+        """Judge a frame, and hand what is new to neighbours that hear another version only.
+
+        It ends, because only what nobody handed us before is new.
+        """
+        verdict = await self.intake.on_gossip(peer, payload)
+        if verdict is Verdict.ACCEPT and len(topics := self._topics()) > 1:
+            for topic in topics:
+                if topic != heard_on:
+                    self.counters["frames_bridged"] += 1
+                    await self.transport.publish(topic, payload)
+        return verdict
 
     # --- facts ---
 
@@ -287,9 +313,9 @@ def record_of(fact: Fact) -> Record:
     return Record.of_entry(fact) if isinstance(fact, Entry) else Record.of_tick(fact)
 
 
-def topic_of(genesis: Genesis, market_id: MarketId) -> str:
-    """The gossip topic of a market: version, network and market, so that strangers never meet."""
-    return f"/orrange/{PROTOCOL_VERSION}/{genesis.network_id.hex()[:16]}/{market_id.hex()}"
+def topic_of(genesis: Genesis, market_id: MarketId, version: int) -> str:
+    """The gossip topic of a market: wire version, network, market, so that strangers never meet."""
+    return f"/orrange/{version}/{genesis.network_id.hex()[:16]}/{market_id.hex()}"
 
 
 def corrupt(fold: Fold) -> None:

@@ -11,19 +11,18 @@ import trio
 
 import orrange_p2p
 from orrange_p2p.core import sync
-from orrange_p2p.core.errors import ConfigError, WorldError
+from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, MarketId, PeerId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.daemon.neighbours import Neighbours
 from orrange_p2p.daemon.repair import Repair, SyncServer
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
-
-FIRST_BACKOFF_S = 0.25
-LAST_BACKOFF_S = 30.0
 
 log = structlog.get_logger()
 
@@ -45,6 +44,8 @@ class Node:
         witness: tuple[Signer, Mapping[MarketId, RevealChain]] | None = None,
         traders: Sequence[Signer] = (),
         after_apply: Callable[[Fold], None] | None = None,
+        announce: Sequence[str] = (),
+        versions: Versions = VERSIONS,
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named.
 
@@ -55,11 +56,31 @@ class Node:
         self.clock = clock
         self.counters: Counter[str] = Counter()
         self.started_ms = clock.monotonic_ms()
+        carried = list(market_ids) or [market.id for market in genesis.markets]
+        self.neighbours = Neighbours(
+            transport,
+            store,
+            clock,
+            self.counters,
+            network_id=genesis.network_id,
+            markets=carried,
+            bootstrap=bootstrap,
+            announce=announce,
+            versions=versions,
+        )
         self.markets = {
             market_id: MarketNode(
-                genesis, market_id, store, transport, clock, self.counters, after_apply
+                genesis,
+                market_id,
+                store,
+                transport,
+                clock,
+                self.counters,
+                after_apply,
+                versions=versions,
+                spoken=self.neighbours.spoken,
             )
-            for market_id in (market_ids or [market.id for market in genesis.markets])
+            for market_id in carried
         }
         if witness is not None and witness[0].address not in {w.address for w in genesis.witnesses}:
             raise ConfigError(
@@ -67,8 +88,6 @@ class Node:
                 f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
             )
         self._witness = witness
-        self._kept = set(bootstrap)
-        self._nursery: trio.Nursery | None = None
         self._logs = {
             market_id: {signer.address: AuthorLog(market, signer) for signer in traders}
             for market_id, market in self.markets.items()
@@ -96,9 +115,7 @@ class Node:
         Raises ``ConfigError`` for what is no address, ``WorldError`` if it cannot be reached.
         """
         peer = await self.transport.dial(address)
-        if self._nursery is not None and address not in self._kept:
-            self._kept.add(address)
-            self._nursery.start_soon(self._keep_connected, address)
+        self.neighbours.keep(address)
         return peer
 
     def stop(self) -> None:
@@ -124,29 +141,10 @@ class Node:
                     signer, chains = self._witness
                     chain = chains[market.market_id]
                     nursery.start_soon(WitnessLoop(market, signer, chain).run)
-            self._nursery = nursery
-            for address in self._kept:
-                nursery.start_soon(self._keep_connected, address)
+            nursery.start_soon(self.neighbours.run)
             ready()
             await self._stopping.wait()
             nursery.cancel_scope.cancel()
-
-    async def _keep_connected(self, address: str) -> None:
-        """Dial one known address, again and again with growing pauses whenever it is lost."""
-        name = address.rpartition("/p2p/")[2]
-        if name == self.transport.peer_id:
-            return
-        pause_s = FIRST_BACKOFF_S
-        while True:
-            if name not in self.transport.peers():
-                try:
-                    await self.transport.dial(address)
-                    log.info("connected", peer=name)
-                    pause_s = FIRST_BACKOFF_S
-                except WorldError as error:
-                    log.debug("dial failed", peer=name, error=str(error))
-                    pause_s = min(2 * pause_s, LAST_BACKOFF_S)
-            await trio.sleep(pause_s if name not in self.transport.peers() else 1.0)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -20,9 +21,12 @@ MAX_PENDING_BYTES: Final = 8 * 1024 * 1024
 class Outbox:
     """The gossip side of one market's own and repaired records."""
 
-    def __init__(self, transport: Transport, topic: str, counters: Counter[str]) -> None:
+    def __init__(
+        self, transport: Transport, topics: Callable[[], Sequence[str]], counters: Counter[str]
+    ) -> None:
+        """``topics`` are asked for each frame: they follow the versions of connected peers."""
         self._transport = transport
-        self._topic = topic
+        self._topics = topics
         self._counters = counters
         self._entries: list[bytes] = []
         self._ticks: list[bytes] = []
@@ -59,4 +63,5 @@ class Outbox:
                 encoded = frame.encode()
                 self._counters["frames_out"] += 1
                 self._counters["bytes_out"] += len(encoded)
-                await self._transport.publish(self._topic, encoded)
+                for topic in self._topics():
+                    await self._transport.publish(topic, encoded)

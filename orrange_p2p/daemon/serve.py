@@ -67,6 +67,7 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             SystemClock(),
             market_ids=markets,
             bootstrap=config.bootstrap,
+            announce=config.announce,
             witness=witness,
             traders=traders,
             after_apply=after_apply,

@@ -118,7 +118,6 @@ class Libp2pTransport:
             )
 
     async def disconnect(self, peer: PeerId) -> None:
-        """Close all connections to ``peer``; a no-op if there are none."""
         await self._running.swarm.close_peer(ID.from_base58(peer))
 
     def peers(self) -> Mapping[PeerId, PeerInfo]:

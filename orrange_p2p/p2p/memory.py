@@ -161,6 +161,12 @@ class MemoryTransport:
         peer._links.add(self._peer_id)
         return peer_id
 
+    async def disconnect(self, peer: PeerId) -> None:
+        await trio.lowlevel.checkpoint()
+        self._links.discard(peer)
+        if peer in self._network._transports:
+            self._network._transports[peer]._links.discard(self._peer_id)
+
     def peers(self) -> Mapping[PeerId, PeerInfo]:
         return {
             peer_id: PeerInfo(peer_id, peer.addresses[0], tuple(sorted(peer._handlers)))

@@ -25,6 +25,7 @@ _BASIC: dict[str, Accepts] = {
     "bytes": lambda value: type(value) is bytes,
     "tstr": lambda value: type(value) is str,
     "null": lambda value: value is None,
+    "any": lambda value: True,
 }
 
 

@@ -20,7 +20,7 @@ import attrs
 import cbor2
 from coincurve import PrivateKey
 
-from orrange_p2p.core import codec, entries, evidence, frames, merkle, sync, ticks
+from orrange_p2p.core import codec, entries, evidence, frames, hello, merkle, sync, ticks
 from orrange_p2p.core.accounts import delegation_digest
 from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
@@ -928,6 +928,51 @@ def sync_vectors() -> Json:
     )
 
 
+def hello_vectors() -> Json:
+    network_id, market = GENESIS.network_id, MARKET.id
+    one = "/ip4/203.0.113.7/tcp/9771/p2p/12D3KooWGjTtKZXUmsMB9dfFxkmDfCXq8SvUTW6Wb7BkVrHNBnTw"
+    plain = hello.Hello(network_id, hello.Versions(1, 1), "orrange/0.1.0", (market,), (one,), ())
+    least = hello.Hello(network_id, hello.Versions(1, 65535), "", (), (), ())
+    full = hello.Hello(
+        network_id, hello.Versions(2, 3), "a" * 64, (market,) * 64, (one,) * 8, (one,) * 32
+    )
+    cases = [("plain", plain), ("least", least), ("most_of_all", full)]
+    items = (network_id, (1, 1), "a", (), (), ())
+    later = codec.encode((*items, b"of a later version", (1, 2)))
+
+    def changed(position: int, value: Any) -> bytes:
+        return cbor2.dumps((*items[:position], value, *items[position + 1 :]))
+
+    rows: list[tuple[str, bytes, str]] = [
+        ("five_items", cbor2.dumps(items[:5]), "known is missing"),
+        ("too_many_items", cbor2.dumps((*items, *range(27))), "33 items"),
+        ("network_short", changed(0, network_id[:31]), "a network id has 32 bytes"),
+        ("versions_backwards", changed(1, (2, 1)), "ends before its start"),
+        ("version_0", changed(1, (0, 1)), "versions start at 1"),
+        ("version_large", changed(1, (1, 65536)), "versions go up to 65,535"),
+        ("agent_long", changed(2, "a" * 65), "at most 64 bytes"),
+        ("agent_control", changed(2, "a\x1b[2J"), "an escape sequence"),
+        ("market_short", changed(3, (market[:31],)), "a market id has 32 bytes"),
+        ("too_many_addresses", changed(4, (one,) * 9), "9 addresses"),
+        ("too_many_known", changed(5, (one,) * 33), "33 addresses"),
+        ("address_long", changed(5, ("/" * 257,)), "257 bytes"),
+        ("not_minimal", b"\x98\x06" + cbor2.dumps(items)[1:], "a length in two bytes"),
+        ("trailing_byte", cbor2.dumps(items) + b"\x00", "a byte too many"),
+    ]
+    return document(
+        "Request and reply of /orrange/hello/1.",
+        valid=[
+            *({"name": n, "input": hexed(h.encode()), "hello": jsonable(h)} for n, h in cases),
+            {
+                "name": "items_of_a_later_version",
+                "input": hexed(later),
+                "hello": jsonable(hello.Hello(network_id, hello.Versions(1, 1), "a", (), (), ())),
+            },
+        ],
+        invalid=[invalid(n, d, "malformed", why) for n, d, why in rows],
+    )
+
+
 # --- trees --------------------------------------------------------------------------------------
 
 # The leaves of the test tree of the certificate transparency project, whose roots are published.
@@ -1594,6 +1639,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "frame.json": frame_vectors,
     "evidence.json": evidence_vectors,
     "sync.json": sync_vectors,
+    "hello.json": hello_vectors,
     "merkle_list.json": merkle_list_vectors,
     "merkle_map.json": merkle_map_vectors,
     "leader.json": leader_vectors,

@@ -36,6 +36,7 @@ RECORDS = [
     ("Tick", "tick.json", "valid", "invalid"),
     ("Frame", "frame.json", "valid", "invalid"),
     ("SyncRequest", "sync.json", "valid_requests", "invalid_requests"),
+    ("Hello", "hello.json", "valid", "invalid"),
     ("Reply", "sync.json", "valid_replies", "invalid_replies"),
 ]
 
@@ -50,6 +51,8 @@ BEYOND_A_SCHEMA = {
     "operation: place_post_only_slip",
     "operation: place_min_quantity",
     "range_backwards",
+    "versions_backwards",
+    "agent_control",
     "rounds_backwards",
     "too_many_rounds",
     "page_no_frame",

@@ -15,7 +15,7 @@ import pytest
 import sha3
 from coincurve import PrivateKey
 
-from orrange_p2p.core import codec, entries, errors, evidence, frames, merkle, sync, ticks
+from orrange_p2p.core import codec, entries, errors, evidence, frames, hello, merkle, sync, ticks
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
@@ -332,6 +332,19 @@ def test_sync_replies(case: Json) -> None:
 @pytest.mark.parametrize("case", cases("sync", "invalid_replies"))
 def test_sync_refuses_replies(case: Json) -> None:
     must_fail(case, lambda: sync.decode_reply(octets(case["input"])))
+
+
+@pytest.mark.parametrize("case", cases("hello"))
+def test_hello(case: Json) -> None:
+    said = hello.decode_hello(octets(case["input"]))
+    assert make_vectors.jsonable(said) == case["hello"]
+    if case["name"] != "items_of_a_later_version":
+        assert said.encode() == octets(case["input"])
+
+
+@pytest.mark.parametrize("case", cases("hello", "invalid"))
+def test_hello_refuses(case: Json) -> None:
+    must_fail(case, lambda: hello.decode_hello(octets(case["input"])))
 
 
 # --- trees --------------------------------------------------------------------------------------

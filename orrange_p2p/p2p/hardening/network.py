@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import socket
 from collections import Counter, OrderedDict
@@ -24,6 +25,7 @@ from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP, TCPListener
 from multiaddr import Multiaddr
 
@@ -36,6 +38,7 @@ __all__ = ["HardHost", "HardListener", "HardSwarm", "HardTCP", "quiet_logging"]
 
 READ_AHEAD_BYTES = 64 * 1024
 MAX_BANNED = 4096
+DNS_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
 
 def quiet_logging() -> None:
@@ -85,7 +88,32 @@ class HardTCPStream(TrioTCPStream):
 
 
 class HardTCP(TCP):
-    """TCP with our streams; it does not listen, see ``HardListener``."""
+    """TCP with our streams; it does not listen, see ``HardListener``.
+
+    Stock (tcp.py:371) asks name servers by itself, past the system's resolver: ``/etc/hosts``,
+    search domains and local caches do not count, and "localhost" is unknown. Here ``dns``, ``dns4``
+    and ``dns6`` go through the system, all answers are tried; ``dnsaddr`` is a TXT record and
+    stays with stock.
+    """
+
+    async def dial(self, maddr: Multiaddr) -> IRawConnection:
+        parts = str(maddr).split("/")
+        if parts[1] not in DNS_FAMILIES:
+            return await super().dial(maddr)
+        try:
+            found = await trio.socket.getaddrinfo(
+                parts[2], None, DNS_FAMILIES[parts[1]], socket.SOCK_STREAM
+            )
+        except OSError as error:
+            raise OpenConnectionError(f"{parts[2]} has no address: {error.strerror}") from error
+        failed: Exception | None = None
+        for host in dict.fromkeys(str(answer[4][0]) for answer in found):
+            kind = "ip6" if ":" in host else "ip4"
+            try:
+                return await self._dial_resolved(Multiaddr("/".join(["", kind, host, *parts[3:]])))
+            except OpenConnectionError as error:
+                failed = error
+        raise OpenConnectionError(f"no address of {parts[2]} answers") from failed
 
     async def _dial_resolved(
         self, maddr: Multiaddr, source: tuple[str, int] | None = None
@@ -170,6 +198,15 @@ def _host_port(maddr: Multiaddr) -> tuple[str, int]:
     return parts[2], int(parts[4])
 
 
+def _payer(host: str) -> str:
+    """What limits per address count: of IPv6 the /64 that one subscriber has to itself."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return host if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
 class _NoAutoConnector(AutoConnector):
     """Dials no one.
 
@@ -223,9 +260,10 @@ class HardSwarm(Swarm):
             muxed: Any = connection.muxed_conn
             remote = muxed.get_remote_address()
             if remote is not None:
-                since_s, count = self._bans_by_address.pop(remote[0], (now_s, 0))
+                host = _payer(remote[0])
+                since_s, count = self._bans_by_address.pop(host, (now_s, 0))
                 is_old = now_s - since_s > self.limits.ban_s
-                self._bans_by_address[remote[0]] = (now_s, 1 if is_old else count + 1)
+                self._bans_by_address[host] = (now_s, 1 if is_old else count + 1)
         while len(self._bans_by_address) > MAX_BANNED:
             self._bans_by_address.popitem(last=False)
         await self.close_peer(peer_id)
@@ -249,7 +287,7 @@ class HardSwarm(Swarm):
 
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
         remote = read_write_closer.get_remote_address()
-        host = remote[0] if remote else ""
+        host = _payer(remote[0]) if remote else ""
         if (
             self._by_address.total() >= self.limits.connections
             or self._by_address[host] >= self.limits.connections_per_address
