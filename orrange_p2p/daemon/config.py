@@ -124,6 +124,8 @@ class NodeConfig:
     announce: tuple[str, ...] = ()
     """Multiaddrs under which others reach us though we do not listen on them ourselves: the
     outside of a router that forwards a port. Each ends in /p2p/<our peer id>."""
+    lan_discovery: bool = False
+    """Announce this node on the local network by multicast DNS, and dial others found there."""
     markets: tuple[MarketId, ...] = ()
     """The markets it carries; none named: all."""
     rpc_socket: Path = attrs.field(
@@ -147,6 +149,7 @@ class NodeConfig:
             ("listen", _list(self.listen)),
             ("bootstrap", _list(self.bootstrap)),
             ("announce", _list(self.announce)),
+            ("lan_discovery", "true" if self.lan_discovery else "false"),
             ("markets", _list(f"0x{market.hex()}" for market in self.markets)),
             ("log_level", f'"{self.log_level}"'),
         ]
@@ -253,6 +256,12 @@ def parse_bootstrap(value: str) -> str:
     return value
 
 
+def _bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"must be true or false, not {value!r}")
+    return value
+
+
 def _market(value: str) -> MarketId:
     try:
         octets = bytes.fromhex(value.removeprefix("0x"))
@@ -268,6 +277,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "listen": _array(parse_listen),
     "bootstrap": _array(parse_bootstrap),
     "announce": _array(parse_bootstrap),
+    "lan_discovery": _bool,
     "markets": _array(_market),
     "rpc_socket": lambda value: Path(_text(value)),
     "log_level": _one_of(LOG_LEVELS),

@@ -135,6 +135,12 @@ class Neighbours:
             peer.add([address])
             peer.is_kept = True
 
+    def hear(self, address: str) -> None:
+        """A rumour from the local network: dialled while there are too few peers."""
+        peer_id = name_of(address)
+        if peer_id and peer_id != self._transport.peer_id:
+            self._book.remember(peer_id).add([address])
+
     def rows(self) -> list[PeerRow]:
         """Connected and remembered peers, connected ones first."""
         connected = self._transport.peers()

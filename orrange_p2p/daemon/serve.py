@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ from orrange_p2p.daemon import api, datadir
 from orrange_p2p.daemon.config import NodeConfig
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.system import SystemClock
+from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
 from orrange_p2p.rpc.server import RpcServer, listening
@@ -73,7 +75,9 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             after_apply=after_apply,
         )
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
+        lan = found_on_lan(transport.addresses, genesis.network_id, node.neighbours.hear)
         async with (
+            lan if config.lan_discovery else nullcontext(),
             listening(config.rpc_socket, RpcServer(api.methods(node))),
             trio.open_nursery() as nursery,
         ):
