@@ -8,7 +8,7 @@ python p2p_stock_node.py burst COUNT                sends in a loop, prints how 
 from __future__ import annotations
 
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import multiaddr
@@ -25,6 +25,8 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.tools.anyio_service import background_trio_service
 
 TOPIC = "/orrange/test/1"
+NEVER_READS = "/orrange/never-reads/1"
+BYTEWISE = "/orrange/bytewise/1"
 
 
 async def start(stack: AsyncExitStack, secret: bytes, connections: int) -> tuple[Any, Pubsub, str]:
@@ -58,11 +60,26 @@ def validate(forwarder: Any, message: Any) -> bool:
     return True
 
 
+async def never_reads(stream: Any) -> None:
+    await trio.sleep_forever()
+
+
+async def read_bytewise(stream: Any) -> None:
+    """Until the stream ends; then a byte to say so."""
+    with suppress(Exception):
+        while await stream.read(1):
+            pass
+    with suppress(Exception):
+        await stream.write(b"!")
+
+
 async def serve(connections: int) -> None:
     async with AsyncExitStack() as stack:
-        _, pubsub, address = await start(stack, b"s" * 32, connections)
+        host, pubsub, address = await start(stack, b"s" * 32, connections)
         pubsub.set_topic_validator(TOPIC, validate, is_async_validator=False)
         await pubsub.subscribe(TOPIC)
+        host.set_stream_handler(NEVER_READS, never_reads)
+        host.set_stream_handler(BYTEWISE, read_bytewise)
         print(address, flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
