@@ -15,7 +15,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench compile pure lock clean
+.PHONY: help setup demo test check format bench chaos soak compile pure lock clean
 
 help:
 	@echo 'make demo     watch four nodes on this machine build one order book (ARGS="--json")'
@@ -23,6 +23,8 @@ help:
 	@echo 'make check    lint, formatting, types, import rules'
 	@echo 'make format   let ruff repair formatting and imports'
 	@echo 'make bench    the matcher against others, and the ingest path'
+	@echo 'make chaos    kill, cut off and starve four nodes on a bad line (root; ARGS="--seed 2")'
+	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
 	@echo 'make setup    create $(VENV) with everything pinned, compile the core'
 	@echo 'make compile  compile the core in place       make pure  run it interpreted again'
 	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
@@ -52,6 +54,13 @@ format: $(VENV)/.dev
 bench: setup $(PEERS)/.installed
 	@$(BIN)/orrange bench book $(ARGS)
 	@$(BIN)/orrange bench ingest $(ARGS)
+
+# Both end with one line of JSON, and with status 1 if a node fell short.
+chaos: setup
+	@$(BIN)/python tests/chaos/chaos.py $(ARGS)
+
+soak: setup
+	@$(BIN)/python tests/chaos/soak.py $(ARGS)
 
 # --- environments -------------------------------------------------------------------------------
 
