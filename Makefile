@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PEERS ?= .venv-peers
+FUZZ ?= .venv-fuzz
+SECONDS ?= 20
 JS := tests/p2p/js
 ARGS ?=
 UV_VERSION := 0.13.9
@@ -15,7 +17,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench chaos soak compile pure lock clean
+.PHONY: help setup demo test check format bench chaos soak fuzz compile pure lock clean
 
 help:
 	@echo 'make demo     watch four nodes on this machine build one order book (ARGS="--json")'
@@ -25,6 +27,7 @@ help:
 	@echo 'make bench    the matcher against others, and the ingest path'
 	@echo 'make chaos    kill, cut off and starve four nodes on a bad line (root; ARGS="--seed 2")'
 	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
+	@echo 'make fuzz     every decoder, guided by coverage (SECONDS=20 for each)'
 	@echo 'make setup    create $(VENV) with everything pinned, compile the core'
 	@echo 'make compile  compile the core in place       make pure  run it interpreted again'
 	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
@@ -61,6 +64,10 @@ chaos: setup
 
 soak: setup
 	@$(BIN)/python tests/chaos/soak.py $(ARGS)
+
+# Interpreted, in an environment of its own: the fuzzer sees Python code only.
+fuzz: $(FUZZ)/.installed
+	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(ARGS)
 
 # --- environments -------------------------------------------------------------------------------
 
@@ -127,6 +134,13 @@ $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/i
 	 || echo 'nodejs-order-book did not install: it will be reported as missing' >&2
 	@touch $@
 
+$(FUZZ)/.installed: requirements/build.txt requirements/fuzz.txt
+	$(call make_venv,$(FUZZ))
+	@for file in $^; do \
+	 PIP_DISABLE_PIP_VERSION_CHECK=1 $(FUZZ)/bin/python -m pip --quiet $(LOCKED) -r $$file \
+	 || exit 1; done
+	@touch $@
+
 # --- the compiled core --------------------------------------------------------------------------
 
 # Every file of core/, not only the compiled ones: mypyc copies constants across modules.
@@ -156,8 +170,9 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@$(UV) pyproject.toml --group build -c requirements/build.txt -o requirements/run.txt
 	@$(UV) pyproject.toml --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(UV) --group peers -o requirements/bench-peers.txt
+	@$(UV) --group fuzz -c requirements/run.txt -o requirements/fuzz.txt
 
 clean: pure
-	@rm -rf $(VENV) $(PEERS) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,7 +19,7 @@ import orrange_p2p
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ["build.txt", "run.txt", "dev.txt", "bench-peers.txt"]
+LOCKS = ["build.txt", "run.txt", "dev.txt", "bench-peers.txt", "fuzz.txt"]
 
 
 def lock_text(name: str) -> str:
@@ -74,6 +74,7 @@ def test_each_lock_contains_the_one_installed_before_it() -> None:
         ("run.txt", PROJECT["project"]["dependencies"]),
         ("dev.txt", PROJECT["dependency-groups"]["dev"]),
         ("bench-peers.txt", PROJECT["dependency-groups"]["peers"]),
+        ("fuzz.txt", PROJECT["dependency-groups"]["fuzz"]),
     ],
 )
 def test_locks_satisfy_what_the_project_declares(name: str, declared: list[str]) -> None:
