@@ -32,8 +32,11 @@ log = structlog.get_logger()
 
 MAX_VERSIONS: Final = 2
 """Records kept of one name: the second convicts, further ones say nothing new."""
-MAX_NAMES: Final = 1 << 16
-REMEMBERED_EPOCHS: Final = 8192
+MAX_NAMES: Final = 1 << 14
+"""What is neither cut nor decided fits several times over; a larger memory only fills up later."""
+REMEMBERED_EPOCHS: Final = 1024
+"""Minutes of them: whoever follows a node asks every few seconds."""
+REMEMBERED_COMMITS: Final = 4096
 OWN_PEER: Final = PeerId("")
 """Where our own records come from."""
 
@@ -95,7 +98,7 @@ class MarketNode:
         self.changed = trio.Event()
         """Set, and replaced by a fresh one, whenever the replica took something."""
         self.epochs: deque[EpochStamp] = deque(maxlen=REMEMBERED_EPOCHS)
-        self.commits: deque[OwnCommit] = deque(maxlen=REMEMBERED_EPOCHS)
+        self.commits: deque[OwnCommit] = deque(maxlen=REMEMBERED_COMMITS)
         self.totals: Counter[str] = Counter()
         self.on_matches: list[Callable[[Sequence[Match]], None]] = []
         self.on_evidence: list[Callable[[Sequence[Evidence]], None]] = []

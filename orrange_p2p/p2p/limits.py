@@ -39,7 +39,7 @@ class Limits:
     publish_wait_s: float = 1.0
     """How long ``publish`` waits while the queues of all its peers are more than half full."""
     seen_messages: int = 131_072
-    """Ids remembered; at a few thousand messages a second half a minute."""
+    """Ids remembered, for two minutes; at a few thousand messages a second half a minute."""
     recent_bytes: int = 16 * MIB
     """Messages kept to answer IWANT."""
     peer_topics: int = 64

@@ -13,6 +13,9 @@ from orrange_p2p.p2p.limits import Counters, Limits
 
 __all__ = ["OutboundQueue", "RecentMessages", "SeenIds", "frame_rpc"]
 
+SEEN_S = 120.0
+"""Longer than a message is under way; what comes again later is known by the hashes of its
+records."""
 WRITE_BYTES = 128 * 1024
 """Frames are joined up to this size into one write: each write costs a task switch, a yamux
 header and an encryption."""
@@ -101,15 +104,16 @@ class OutboundQueue(RpcQueue):
 
 
 class SeenIds:
-    """Ids of messages that were verified; the oldest is forgotten when it is full.
+    """Ids of messages that were verified; forgotten after ``SEEN_S``, the oldest also when full.
 
     Stock (timed_cache/base_timed_cache.py:26): one thread per Pubsub, never stopped, and no bound
-    but time.
+    but time. A bound in number alone is no use to a quiet node: it fills up for hours.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
+        self._ids: OrderedDict[bytes, float] = OrderedDict()
+        """When each was added."""
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -121,8 +125,9 @@ class SeenIds:
         """True if it is new."""
         if message_id in self._ids:
             return False
-        self._ids[message_id] = None
-        if len(self._ids) > self._size:
+        now_s = trio.current_time()
+        self._ids[message_id] = now_s
+        while len(self._ids) > self._size or next(iter(self._ids.values())) < now_s - SEEN_S:
             self._ids.popitem(last=False)
         return True
 
