@@ -72,6 +72,15 @@ def verify_list_proof(
     root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]
 ) -> None:
     """Raises ``InvalidError`` unless ``leaf`` is number ``index`` of ``count`` under ``root``."""
+    if root_by_path(leaf, index, count, path) != root:
+        raise InvalidError("audit path leads to another root")
+
+
+def root_by_path(leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
+    """The root of the list of ``count`` leaves in which ``path`` leads up from leaf ``index``.
+
+    Raises ``InvalidError`` for a path that is too long or too short for its place.
+    """
     if not 0 <= index < count:
         raise InvalidError(f"no leaf {index} among {count}")
     computed = leaf_hash(leaf)
@@ -88,8 +97,7 @@ def verify_list_proof(
         raise InvalidError("audit path is too short") from None
     if next(siblings, None) is not None:
         raise InvalidError("audit path is too long")
-    if computed != root:
-        raise InvalidError("audit path leads to another root")
+    return computed
 
 
 # --- the sparse map -----------------------------------------------------------------------

@@ -9,9 +9,9 @@ import attrs
 from orrange_p2p.core import codec
 from orrange_p2p.core.errors import ForeignError, InvalidError, SignatureError
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, Seq, TimeMs
+from orrange_p2p.core.merkle import list_root
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import StructType
-from orrange_p2p.crypto.hashes import sha256
 
 MAX_TICK_BYTES: Final = 256 * 1024
 MAX_WITNESSES: Final = 32
@@ -48,6 +48,7 @@ class TickHeader(NamedTuple):
     round: Round
     witness: Address
     body_hash: bytes
+    """Root of the list tree over the body's fields, so that one of them can be shown alone."""
 
     def digest(self, separator: bytes) -> Digest:
         """The tick's identity, and what its witness signs."""
@@ -65,6 +66,10 @@ class TickBody(NamedTuple):
     applied: Applied
     reveal: bytes
     """32 bytes: this round's preimage of the witness's hash chain."""
+
+    def leaves(self) -> list[bytes]:
+        """The encoded fields in wire order: what ``body_hash`` is the list root of."""
+        return [codec.encode(field) for field in self]
 
 
 @attrs.frozen(slots=True)
@@ -140,7 +145,7 @@ def draft(
 ) -> UnsignedTick:
     """Build a witness's tick of a round, still unsigned. Raises ``InvalidError`` if malformed."""
     _check_body(round, body)
-    header = TickHeader(market, era, round, witness, sha256(codec.encode(body)))
+    header = TickHeader(market, era, round, witness, list_root(body.leaves()))
     return UnsignedTick(header, header.digest(separator), body)
 
 
@@ -172,7 +177,7 @@ def decode_tick(data: bytes, separator: bytes, market: MarketId) -> Tick:
     if named != market:
         raise ForeignError(f"tick of market {named.hex()}")
     _check_body(round_, body)
-    header = TickHeader(market, era, round_, witness, sha256(codec.encode(body)))
+    header = TickHeader(market, era, round_, witness, list_root(body.leaves()))
     codec.require_canonical(_encode(header, body, signature), data)
     return Tick(header, header.digest(separator), body, signature, data)
 

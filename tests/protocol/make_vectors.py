@@ -20,7 +20,17 @@ import attrs
 import cbor2
 from coincurve import PrivateKey
 
-from orrange_p2p.core import codec, entries, evidence, frames, hello, merkle, sync, ticks
+from orrange_p2p.core import (
+    codec,
+    entries,
+    evidence,
+    frames,
+    hello,
+    merkle,
+    sync,
+    ticks,
+    vouchers,
+)
 from orrange_p2p.core.accounts import delegation_digest
 from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
@@ -640,7 +650,8 @@ def raw_tick(
 ) -> bytes:
     """A correctly signed tick with whatever body."""
     shown = tick_body() if body is None else body
-    header = TickHeader(market, era, round, address(witness), sha256(cbor2.dumps(shown)).digest())
+    body_hash = merkle.list_root(list(map(cbor2.dumps, shown)))
+    header = TickHeader(market, era, round, address(witness), body_hash)
     try:
         digest = header.digest(genesis.separator)
     except OverflowError:
@@ -741,6 +752,52 @@ def tick_vectors() -> Json:
         "belongs to its hash chain is for chapter 3.",
         context=CONTEXT,
         valid=valid,
+        invalid=[invalid(*row) for row in rows],
+    )
+
+
+def voucher_vectors() -> Json:
+    vouched = Applied(8, sha256(b"root").digest())
+    parents = digests("a", "b", "c")
+    shown = [
+        ("of_a_bare_tick", tick_of("witness 0", round=9, parents=parents, applied=vouched)),
+        ("of_nothing_applied", tick_of("witness 1")),
+        (
+            "of_a_long_tick",
+            tick_of("witness 0", heads=[HeadItem(address("alice"), 0, (ZERO32,) * 200)]),
+        ),
+    ]
+    good = vouchers.voucher_of(shown[0][1])
+
+    def changed(**fields: Any) -> bytes:
+        return codec.encode(good._replace(**fields))
+
+    rows: list[tuple[str, bytes | Json, str, str]] = [
+        ("five_items", codec.encode(good[:5]), "malformed", "the signature is missing"),
+        ("short_path", changed(path=good.path[:2]), "malformed", "a path has three hashes"),
+        ("long_path", changed(path=(*good.path, ZERO32)), "malformed", "a path has three hashes"),
+        ("step", changed(path=(*good.path[:2], b"")), "malformed", "a hash has 32 bytes"),
+        ("round_too_large", changed(round=TOP + 1), "malformed", "round above 2^63-1"),
+        ("trailing_byte", codec.encode(good) + b"\0", "malformed", "a byte after the record"),
+        ("other_root", changed(applied=Applied(8, ZERO32)), "signature", "root exchanged"),
+        ("other_epoch", changed(applied=Applied(16, vouched.root)), "signature", "epoch exchanged"),
+        ("other_round", changed(round=10), "signature", "round exchanged"),
+        ("other_witness", changed(witness=address("witness 1")), "signature", "not the signer"),
+        ("swapped", changed(path=good.path[::-1]), "signature", "another path, another tick"),
+    ]
+    return document(
+        "Vouchers: `input` is what the tick `tick` says of a state root.",
+        context=CONTEXT,
+        valid=[
+            {
+                "name": name,
+                "input": hexed(codec.encode(vouchers.voucher_of(tick))),
+                "tick": hexed(tick.encoded),
+                "digest": hexed(tick.digest),
+                "voucher": jsonable(vouchers.voucher_of(tick)),
+            }
+            for name, tick in shown
+        ],
         invalid=[invalid(*row) for row in rows],
     )
 
@@ -1636,6 +1693,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "genesis.json": genesis_vectors,
     "entry.json": entry_vectors,
     "tick.json": tick_vectors,
+    "voucher.json": voucher_vectors,
     "frame.json": frame_vectors,
     "evidence.json": evidence_vectors,
     "sync.json": sync_vectors,

@@ -34,6 +34,7 @@ def octets(shown: str) -> bytes:
 RECORDS = [
     ("Entry", "entry.json", "valid", "invalid"),
     ("Tick", "tick.json", "valid", "invalid"),
+    ("Voucher", "voucher.json", "valid", "invalid"),
     ("Frame", "frame.json", "valid", "invalid"),
     ("SyncRequest", "sync.json", "valid_requests", "invalid_requests"),
     ("Hello", "hello.json", "valid", "invalid"),

@@ -22,6 +22,7 @@ from orrange_p2p.core import (
     operations,
     sync,
     ticks,
+    vouchers,
 )
 from orrange_p2p.core.genesis import Parameters
 from orrange_p2p.core.matches import TRANSITIONS, MatchEvent, MatchState
@@ -119,7 +120,18 @@ def test_the_table_of_matches() -> None:
 def test_wire_names_are_class_names() -> None:
     schema = "\n".join(path.read_text(encoding="utf-8") for path in PROTOCOL.glob("cddl/*.cddl"))
     records = {name for name in Rules(schema).names() if name[0].isupper()}
-    modules = (accounts, entries, evidence, frames, genesis, hello, operations, sync, ticks)
+    modules = (
+        accounts,
+        entries,
+        evidence,
+        frames,
+        genesis,
+        hello,
+        operations,
+        sync,
+        ticks,
+        vouchers,
+    )
     known = {name for module in modules for name in vars(module)}
     # Not classes of their own: a Delegate without expiry, unions, signed headers, values of maps.
     composed = {"Operation", "Revoke", "SyncRequest"}

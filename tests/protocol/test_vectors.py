@@ -15,7 +15,19 @@ import pytest
 import sha3
 from coincurve import PrivateKey
 
-from orrange_p2p.core import codec, entries, errors, evidence, frames, hello, merkle, sync, ticks
+from orrange_p2p.core import (
+    codec,
+    entries,
+    errors,
+    evidence,
+    frames,
+    hello,
+    merkle,
+    sync,
+    ticks,
+    vouchers,
+)
+from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
@@ -266,9 +278,9 @@ def test_tick(case: Json) -> None:
     assert make_vectors.jsonable(tick.header) == case["header"]
     assert make_vectors.jsonable(tick.body) == case["body"]
     assert tick.digest == octets(case["digest"])
-    assert tick.header.body_hash == sha256(octets(case["body_encoded"])).digest()
     record = cbor2.loads(tick.encoded)
     assert cbor2.dumps(record[4:9]) == octets(case["body_encoded"])
+    assert tick.header.body_hash == merkle.list_root(list(map(cbor2.dumps, record[4:9])))
     draft = ticks.draft(pair("tick")[0], *tick.header[:4], tick.body)
     signature = secp256k1.sign(PrivateKey(octets(case["witness_secret"])), draft.digest)
     assert draft.signed(signature) == tick
@@ -277,6 +289,30 @@ def test_tick(case: Json) -> None:
 @pytest.mark.parametrize("case", cases("tick", "invalid"))
 def test_tick_refuses(case: Json) -> None:
     must_fail(case, lambda: decoded_tick(octets(case["input"])))
+
+
+def decoded_voucher(data: bytes) -> vouchers.Voucher:
+    (voucher,) = vouchers.from_items((codec.decode_canonical(data, 1024),))
+    separator, market = pair("voucher")
+    digest = voucher.digest(separator, market)
+    if not secp256k1.is_signed_by(voucher.witness, digest, voucher.signature):
+        raise SignatureError("not signed by the witness")
+    return voucher
+
+
+@pytest.mark.parametrize("case", cases("voucher"))
+def test_voucher(case: Json) -> None:
+    voucher = decoded_voucher(octets(case["input"]))
+    assert make_vectors.jsonable(voucher) == case["voucher"]
+    assert voucher.digest(*pair("voucher")) == octets(case["digest"])
+    tick = ticks.decode_tick(octets(case["tick"]), *pair("voucher"))
+    assert voucher == vouchers.voucher_of(tick)
+    assert codec.encode(voucher) == octets(case["input"])
+
+
+@pytest.mark.parametrize("case", cases("voucher", "invalid"))
+def test_voucher_refuses(case: Json) -> None:
+    must_fail(case, lambda: decoded_voucher(octets(case["input"])))
 
 
 @pytest.mark.parametrize("case", cases("frame"))
