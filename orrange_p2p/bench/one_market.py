@@ -11,7 +11,18 @@ from coincurve import PrivateKey
 from orrange_p2p.core.entries import Entry, draft
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import ZERO32, Address, Digest, Epoch, Era, Round, Seq, TimeMs, Weight
+from orrange_p2p.core.ids import (
+    MAX_UINT63,
+    ZERO32,
+    Address,
+    Digest,
+    Epoch,
+    Era,
+    Round,
+    Seq,
+    TimeMs,
+    Weight,
+)
 from orrange_p2p.core.operations import Operation
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import secp256k1
@@ -52,6 +63,8 @@ def next_epoch(fold: Fold, entries: Sequence[Entry], time_ms: int) -> EpochFacts
     return EpochFacts(
         Epoch(number),
         Era(0),
+        Digest(ZERO32),
+        TimeMs(MAX_UINT63),
         Round(number),
         Digest(ZERO32),
         TimeMs(max(time_ms, fold.time_ms)),

@@ -26,6 +26,7 @@ from orrange_p2p.core.book import Fill
 from orrange_p2p.core.entries import GROUP, Entry
 from orrange_p2p.core.errors import IllegalTransitionError, PeerError
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import (
     ZERO32,
     Address,
@@ -89,6 +90,10 @@ class EpochFacts(NamedTuple):
 
     epoch: Epoch
     era: Era
+    era_opened_by: Digest
+    """The leader that closed the era before; zero for era 0."""
+    era_end_ms: TimeMs
+    """Epoch time from which on a leader closes the era."""
     round: Round
     """Round of the committed leader tick."""
     leader: Digest
@@ -601,13 +606,23 @@ class Fold(MarketState):
     def _finish(self, facts: EpochFacts, frozen: tuple[Address, ...], placed: int) -> EpochOutcome:
         if self._matched:
             self._unseen.append((facts.epoch, self._matched))
-        self.seal(
+        header = StateHeader(
+            self.market_id,
+            facts.epoch,
             facts.era,
+            facts.era_opened_by,
+            facts.era_end_ms,
             facts.round,
             facts.leader,
+            self.seed,
+            facts.time_ms,
+            *self.map_roots(),
             tuple(sorted(self._reported.items())),
             self._seen_epoch,
+            self.root,
         )
+        self.header = header
+        self.root = header.root
         outcome = EpochOutcome(
             facts.epoch,
             self.root,

@@ -75,6 +75,8 @@ class Effects(NamedTuple):
 class _Committed(NamedTuple):
     epoch: Epoch
     era: Era
+    era_opened_by: Digest
+    era_end_ms: TimeMs
     decided: Decided
     leader: Tick
     time_ms: TimeMs
@@ -105,7 +107,8 @@ class Replica:
         self._cut = Cut(self.table)
         anchors = genesis.anchors(market_id)
         self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
-        self._era_end_ms: int | None = None
+        self._era_opened_by = Digest(ZERO32)
+        self._era_end_ms: TimeMs | None = None
         self._committed_ms = genesis.start_ms
         self._waiting: deque[_Committed] = deque()
         self._is_absorbed = False
@@ -299,11 +302,18 @@ class Replica:
             self.committed_epoch = Epoch(self.committed_epoch + 1)
             self._committed_ms = epoch_time(self._committed_ms, decided)
             if self._era_end_ms is None:
-                self._era_end_ms = self._committed_ms + self.genesis.parameters.era_ms
+                self._era_end_ms = TimeMs(self._committed_ms + self.genesis.parameters.era_ms)
             closes = self._committed_ms >= self._era_end_ms
             self._waiting.append(
                 _Committed(
-                    self.committed_epoch, self.era, decided, leader, self._committed_ms, closes
+                    self.committed_epoch,
+                    self.era,
+                    self._era_opened_by,
+                    self._era_end_ms,
+                    decided,
+                    leader,
+                    self._committed_ms,
+                    closes,
                 )
             )
             if closes:
@@ -314,6 +324,7 @@ class Replica:
     def _begin_era(self, closing: Tick) -> None:
         self.previous_clock = self.clock
         self.era = Era(self.era + 1)
+        self._era_opened_by = closing.digest
         self.clock = Clock(self.table, self.era, self._era_seed(closing.digest))
         self._era_end_ms = None
 
@@ -344,6 +355,8 @@ class Replica:
             facts = EpochFacts(
                 committed.epoch,
                 committed.era,
+                committed.era_opened_by,
+                committed.era_end_ms,
                 committed.leader.round,
                 committed.leader.digest,
                 committed.time_ms,

@@ -9,22 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 
-from orrange_p2p.core import codec
 from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, OrderGroup
 from orrange_p2p.core.book import Book
 from orrange_p2p.core.entries import GROUP
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import (
-    ZERO32,
-    Address,
-    Digest,
-    Epoch,
-    Era,
-    MarketId,
-    MatchId,
-    OrderId,
-    Round,
-)
+from orrange_p2p.core.headers import StateHeader
+from orrange_p2p.core.ids import ZERO32, Address, Epoch, MarketId, MatchId, OrderId
 from orrange_p2p.core.matches import MATCH_KEY_BYTES, Match, MatchGroup
 from orrange_p2p.core.merkle import SparseMerkleMap
 
@@ -41,6 +31,8 @@ class MarketState:
         self.time_ms = genesis.start_ms
         self.seed = sha256(genesis.network_id + market_id).digest()
         self.root = ZERO32
+        self.header: StateHeader | None = None
+        """What ``root`` is the hash of; None before the first epoch."""
         self.rounds = 0
         """Rounds of the clock, counted over all eras: what token buckets are refilled by."""
         self.book = Book()
@@ -159,35 +151,10 @@ class MarketState:
 
     # --- the root ---
 
-    def seal(
-        self,
-        era: Era,
-        round: Round,
-        leader: Digest,
-        reported: tuple[tuple[Address, Epoch], ...],
-        seen_epoch: Epoch,
-    ) -> None:
-        """Bring the leaves up to date and compute the root of the epoch."""
+    def map_roots(self) -> tuple[bytes, bytes, bytes]:
+        """Bring the leaves up to date; the roots of orders, matches and accounts."""
         self._store_leaves()
-        self.root = sha256(
-            codec.encode(
-                (
-                    self.market_id,
-                    self.epoch,
-                    era,
-                    round,
-                    leader,
-                    self.seed,
-                    self.time_ms,
-                    self._orders_map.root(),
-                    self._matches_map.root(),
-                    self._accounts_map.root(),
-                    reported,
-                    seen_epoch,
-                    self.root,
-                )
-            )
-        ).digest()
+        return self._orders_map.root(), self._matches_map.root(), self._accounts_map.root()
 
     def _store_leaves(self) -> None:
         for group in self._changed_groups:

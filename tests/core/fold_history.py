@@ -38,6 +38,7 @@ KEYS = sorted((Key(1 + i) for i in range(6)), key=lambda key: key.address)
 ANNA, BERT, CARL, DORA, EMIL, FAYE = KEYS
 """In ascending order of addresses, as entries stand in an epoch."""
 EPOCH_MS = 250
+ERA_MS = 3_600_000
 
 
 def buy(price: int, lots: int, time_in_force: int = 0, **more: int) -> Place:
@@ -143,6 +144,8 @@ class History:
         return EpochFacts(
             epoch,
             Era(era),
+            Digest(sha256(b"opens era %d" % era) if era else ZERO32),
+            TimeMs(START_MS + (era + 1) * ERA_MS),
             Round(round),
             Digest(sha256(b"leader" + epoch.to_bytes(8, "big"))),
             TimeMs(time_ms),

@@ -579,6 +579,8 @@ class ReferenceFold:
                     self.market_id,
                     facts.epoch,
                     facts.era,
+                    facts.era_opened_by,
+                    facts.era_end_ms,
                     facts.round,
                     facts.leader,
                     self.seed,

@@ -1313,6 +1313,8 @@ class Story:
         facts = EpochFacts(
             epoch=number,
             era=0,
+            era_opened_by=ZERO32,
+            era_end_ms=START_MS + 3_600_000,
             round=number * 2,
             leader=sha256(b"leader %d" % number).digest(),
             time_ms=fold.time_ms + 1000 if time_ms is None else time_ms,

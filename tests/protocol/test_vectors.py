@@ -558,6 +558,8 @@ def facts_of(shown: Json) -> EpochFacts:
     return EpochFacts(
         epoch=shown["epoch"],
         era=shown["era"],
+        era_opened_by=octets(shown["era_opened_by"]),  # type: ignore[arg-type]
+        era_end_ms=shown["era_end_ms"],
         round=shown["round"],
         leader=octets(shown["leader"]),  # type: ignore[arg-type]
         time_ms=shown["time_ms"],
@@ -638,7 +640,8 @@ def test_book(case: Json) -> None:
         seen = max(seen, quorum_reported(genesis, reported))
         maps = [naive_map_root(leaves) for leaves in leaves_of(fold).values()]
         header = [
-            *(market, facts.epoch, facts.era, facts.round, facts.leader, octets(expected["seed"])),
+            *(market, facts.epoch, facts.era, facts.era_opened_by, facts.era_end_ms),
+            *(facts.round, facts.leader, octets(expected["seed"])),
             *(facts.time_ms, *maps, sorted(map(list, reported.items())), seen, previous),
         ]
         previous = sha256(cbor2.dumps(header)).digest()
