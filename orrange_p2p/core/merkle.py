@@ -122,48 +122,64 @@ class MapProof(NamedTuple):
 
 
 class _Node:
-    """A leaf (``bit`` -1, with key and value) or an inner node (with two children)."""
+    """A leaf (``bit`` -1, with key and value) or an inner node (with two children).
 
-    __slots__ = ("bit", "hash", "key", "left", "right", "value")
+    ``version`` is that of the map when the node was made. Only a map of that very version may
+    change it; for all others it is part of a view and stays as it is, but for the hash, which is
+    filled in when somebody asks.
+    """
+
+    __slots__ = ("bit", "hash", "key", "left", "right", "value", "version")
 
     bit: i64
     key: bytes
     value: bytes
     left: _Node | None
     right: _Node | None
+    version: i64
     hash: bytes | None
 
     def __init__(
-        self, bit: i64, key: bytes, value: bytes, left: _Node | None, right: _Node | None
+        self,
+        bit: i64,
+        key: bytes,
+        value: bytes,
+        left: _Node | None,
+        right: _Node | None,
+        version: i64,
     ) -> None:
         self.bit = bit
         self.key = key
         self.value = value
         self.left = left
         self.right = right
+        self.version = version
         self.hash = None
 
 
-class SparseMerkleMap:
-    """A map from keys of one fixed length to values, with a root that names its whole content.
-
-    The root depends on the content only, never on the order of updates. ``set`` and ``delete``
-    cost one walk; hashing waits until ``root`` is asked for and then touches changed paths once
-    each. Keys are chosen by their authors in part, so the depth is not bounded by the logarithm:
-    a common prefix longer by d bits costs an attacker 2^d keys, and the key's bits bound it all.
-    """
+class MapView:
+    """What a sparse map holds at one moment. Reading it is all one can do."""
 
     __slots__ = ("_count", "_key_bytes", "_root")
+
+    _key_bytes: int
+    _root: _Node | None
+    _count: int
 
     def __init__(self, key_bytes: int) -> None:
         if not 1 <= key_bytes <= MAX_KEY_BYTES:
             raise ValueError(f"keys of {key_bytes} bytes: 1 .. {MAX_KEY_BYTES}")
         self._key_bytes = key_bytes
-        self._root: _Node | None = None
+        self._root = None
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def key_bytes(self) -> int:
+        """Length of every key."""
+        return self._key_bytes
 
     def get(self, key: bytes) -> bytes | None:
         """The value under ``key``, or None."""
@@ -172,65 +188,6 @@ class SparseMerkleMap:
             return None
         node = _nearest(node, key)
         return node.value if node.key == key else None
-
-    def set(self, key: bytes, value: bytes) -> None:
-        """Insert or replace."""
-        if len(key) != self._key_bytes:
-            raise ValueError(f"key of {len(key)} bytes in a map of {self._key_bytes}-byte keys")
-        root = self._root
-        if root is None:
-            self._root = _Node(-1, key, value, None, None)
-            self._count = 1
-            return
-        nearest = _nearest(root, key)
-        if nearest.key == key:
-            if nearest.value != value:
-                nearest.value = value
-                self._forget_hashes(key)
-            return
-        differing = _first_differing_bit(nearest.key, key)
-        leaf = _Node(-1, key, value, None, None)
-        parent: _Node | None = None
-        node = root
-        while 0 <= node.bit < differing:
-            node.hash = None
-            parent = node
-            node = _child(node, _bit(key, node.bit))
-        if _bit(key, differing):
-            branch = _Node(differing, b"", b"", node, leaf)
-        else:
-            branch = _Node(differing, b"", b"", leaf, node)
-        if parent is None:
-            self._root = branch
-        elif _bit(key, parent.bit):
-            parent.right = branch
-        else:
-            parent.left = branch
-        self._count += 1
-
-    def delete(self, key: bytes) -> None:
-        """Remove ``key``; absent keys are a no-op."""
-        node = self._root
-        if node is None or _nearest(node, key).key != key:
-            return
-        grand: _Node | None = None
-        parent: _Node | None = None
-        while node.bit >= 0:
-            node.hash = None
-            grand = parent
-            parent = node
-            node = _child(node, _bit(key, node.bit))
-        self._count -= 1
-        if parent is None:
-            self._root = None
-            return
-        survivor = _child(parent, 1 - _bit(key, parent.bit))
-        if grand is None:
-            self._root = survivor
-        elif _bit(key, grand.bit):
-            grand.right = survivor
-        else:
-            grand.left = survivor
 
     def root(self) -> bytes:
         """32 bytes that name the content; ``EMPTY_ROOT`` for an empty map."""
@@ -262,13 +219,137 @@ class SparseMerkleMap:
             node = _child(node, taken)
         return MapProof(node.key, node.value, tuple(steps))
 
-    def _forget_hashes(self, key: bytes) -> None:
+    def split(self, most_bytes: int) -> tuple[list[int | bytes], list[MapView]]:
+        """The map as subtrees of at most ``most_bytes`` of keys and values each, or of one leaf,
+        as large as they can be; and what stands above them.
+
+        The second are the subtrees, ascending by keys. The first is the walk over the nodes above
+        them, parents before children and left before right: the bit of an inner node, the root of
+        a subtree. Nothing for the empty map.
+        """
+        above: list[int | bytes] = []
+        parts: list[MapView] = []
+        root = self._root
+        if root is None:
+            return above, parts
+        sizes: dict[_Node, tuple[int, int]] = {}
+        _measure(root, most_bytes, sizes)
+        waiting = [root]
+        while waiting:
+            node = waiting.pop()
+            known = sizes.get(node)
+            if known is None:
+                above.append(node.bit)
+                waiting.append(_child(node, 1))
+                waiting.append(_child(node, 0))
+            else:
+                part = MapView(self._key_bytes)
+                part._root = node
+                part._count = known[1]
+                above.append(_hash(node))
+                parts.append(part)
+        return above, parts
+
+
+class SparseMerkleMap(MapView):
+    """A map from keys of one fixed length to values, with a root that names its whole content.
+
+    The root depends on the content only, never on the order of updates. ``set`` and ``delete``
+    cost one walk; hashing waits until ``root`` is asked for and then touches changed paths once
+    each. Keys are chosen by their authors in part, so the depth is not bounded by the logarithm:
+    a common prefix longer by d bits costs an attacker 2^d keys, and the key's bits bound it all.
+
+    ``snapshot`` costs nothing by itself: from then on an update copies the nodes on its way that
+    the snapshot has too, once.
+    """
+
+    __slots__ = ("_version",)
+
+    _version: i64
+
+    def __init__(self, key_bytes: int) -> None:
+        super().__init__(key_bytes)
+        self._version = 0
+
+    def snapshot(self) -> MapView:
+        """The present content, for as long as anyone keeps it."""
+        view = MapView(self._key_bytes)
+        view._root = self._root
+        view._count = self._count
+        self._version += 1
+        return view
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Insert or replace."""
+        if len(key) != self._key_bytes:
+            raise ValueError(f"key of {len(key)} bytes in a map of {self._key_bytes}-byte keys")
+        root = self._root
+        if root is None:
+            self._root = _Node(-1, key, value, None, None, self._version)
+            self._count = 1
+            return
+        nearest = _nearest(root, key)
+        if nearest.key == key:
+            if nearest.value != value:
+                parent = self._open_path(key, _LEAF_BIT)
+                if nearest.version == self._version:
+                    nearest.value = value
+                    nearest.hash = None
+                else:
+                    self._link(parent, key, _Node(-1, key, value, None, None, self._version))
+            return
+        differing = _first_differing_bit(nearest.key, key)
+        parent = self._open_path(key, differing)
+        node = self._root if parent is None else _child(parent, _bit(key, parent.bit))
+        leaf = _Node(-1, key, value, None, None, self._version)
+        if _bit(key, differing):
+            branch = _Node(differing, b"", b"", node, leaf, self._version)
+        else:
+            branch = _Node(differing, b"", b"", leaf, node, self._version)
+        self._link(parent, key, branch)
+        self._count += 1
+
+    def delete(self, key: bytes) -> None:
+        """Remove ``key``; absent keys are a no-op."""
+        node = self._root
+        if node is None:
+            return
+        parent: _Node | None = None
+        while node.bit >= 0:
+            parent = node
+            node = _child(node, _bit(key, node.bit))
+        if node.key != key:
+            return
+        self._count -= 1
+        if parent is None:
+            self._root = None
+            return
+        survivor = _child(parent, 1 - _bit(key, parent.bit))
+        self._link(self._open_path(key, parent.bit), key, survivor)
+
+    def _open_path(self, key: bytes, below: i64) -> _Node | None:
+        """Make the inner nodes on the walk by ``key`` with bits smaller than ``below`` ones that
+        may be changed, their hashes forgotten; the last of them, or None if there is none."""
         node = self._root
         assert node is not None
-        while node.bit >= 0:
-            node.hash = None
+        parent: _Node | None = None
+        while 0 <= node.bit < below:
+            if node.version == self._version:
+                node.hash = None
+            else:
+                node = _Node(node.bit, b"", b"", node.left, node.right, self._version)
+                self._link(parent, key, node)
+            parent = node
             node = _child(node, _bit(key, node.bit))
-        node.hash = None
+        return parent
+
+    def _link(self, parent: _Node | None, key: bytes, child: _Node) -> None:
+        if parent is None:
+            self._root = child
+        elif _bit(key, parent.bit):
+            parent.right = child
+        else:
+            parent.left = child
 
 
 def verify_map_proof(root: bytes, key: bytes, proof: MapProof | None) -> bytes | None:
@@ -300,6 +381,8 @@ def verify_map_proof(root: bytes, key: bytes, proof: MapProof | None) -> bytes |
     return proof.leaf_value if proof.leaf_key == key else None
 
 
+_LEAF_BIT: Final = 8 * MAX_KEY_BYTES
+"""Above the bit of every inner node."""
 _INNER: Final = tuple([b"\x01" + bit.to_bytes(2, "big") for bit in range(8 * MAX_KEY_BYTES)])
 """What an inner node's hash begins with, by its bit."""
 
@@ -340,3 +423,19 @@ def _hash(node: _Node) -> bytes:
         computed = sha256(_INNER[node.bit] + children).digest()
     node.hash = computed
     return computed
+
+
+def _measure(node: _Node, most: int, sizes: dict[_Node, tuple[int, int]]) -> tuple[int, int]:
+    """Bytes and number of a subtree's leaves; noted if it is a part, or may be within one."""
+    if node.bit < 0:
+        measured = (len(node.key) + len(node.value), 1)
+        sizes[node] = measured
+        return measured
+    left, right = _child(node, 0), _child(node, 1)
+    bytes_left, count_left = _measure(left, most, sizes)
+    bytes_right, count_right = _measure(right, most, sizes)
+    measured = (bytes_left + bytes_right, count_left + count_right)
+    if measured[0] <= most:
+        del sizes[left], sizes[right]
+        sizes[node] = measured
+    return measured

@@ -11,7 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from orrange_p2p.core import merkle
 from orrange_p2p.core.errors import InvalidError
-from orrange_p2p.core.merkle import EMPTY_ROOT, MapProof, SparseMerkleMap, Step, verify_map_proof
+from orrange_p2p.core.merkle import (
+    EMPTY_ROOT,
+    MapProof,
+    MapView,
+    SparseMerkleMap,
+    Step,
+    verify_map_proof,
+)
 
 
 def test_a_list_of_three() -> None:
@@ -89,6 +96,11 @@ class MapAgainstDict(RuleBasedStateMachine):
         super().__init__()
         self.tree = SparseMerkleMap(2)
         self.content: dict[bytes, bytes] = {}
+        self.views: list[tuple[MapView, dict[bytes, bytes]]] = []
+
+    @rule()
+    def keep_a_view(self) -> None:
+        self.views.append((self.tree.snapshot(), dict(self.content)))
 
     @rule(key=keys, value=values)
     def set(self, key: bytes, value: bytes) -> None:
@@ -119,6 +131,16 @@ class MapAgainstDict(RuleBasedStateMachine):
     def same_content(self) -> None:
         assert len(self.tree) == len(self.content)
         assert list(self.tree.items()) == sorted(self.content.items())
+
+    @invariant()
+    def views_stay_as_they_are(self) -> None:
+        for view, content in self.views:
+            assert len(view) == len(content)
+            assert list(view.items()) == sorted(content.items())
+
+    def teardown(self) -> None:
+        for view, content in self.views:
+            assert view.root() == built(content).root()
 
 
 TestMapAgainstDict = MapAgainstDict.TestCase
