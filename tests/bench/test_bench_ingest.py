@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0xda4dcc587d15f5ae9b8df6849b67022c0aa879a13766b784f3702748c5b2819a"
+ROOT_OF_1500 = "0x01f3bf6977d954a6779e466f18622df4d18dd616db12a4f1af24d4f475e3769c"
 
 
 @pytest.fixture(scope="module")
