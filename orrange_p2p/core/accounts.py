@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 from orrange_p2p.core import codec
 from orrange_p2p.core.book import Order
 from orrange_p2p.core.entries import GROUP
-from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, MarketId, OrderId, Seq
-from orrange_p2p.core.operations import Place, TimeInForce
+from orrange_p2p.core.errors import MalformedError
+from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, MarketId, OrderId, Price, Seq
+from orrange_p2p.core.operations import MAX_ANNOUNCEMENTS, Place, TimeInForce
 from orrange_p2p.crypto.eip712 import StructType
 
 _DELEGATION: Final = StructType(
@@ -23,6 +24,16 @@ _TERMS: Final = Struct(">HBBBBQQQQQQQIQ")
 _ACCOUNT: Final = Struct(">QQQB")
 ORDER_KEY_BYTES: Final = 20 + 8 + 2
 """author, seq, position // 16."""
+MAX_ORDER_LEAF_BYTES: Final = GROUP * (_TERMS.size + _ACCOUNT.size)
+ACCOUNT_KEY_BYTES: Final = 20
+"""The address."""
+MAX_ACCOUNT_BYTES: Final = 8192
+
+
+def order_key(name: OrderId) -> bytes:
+    """Under which key the orders map has the group of an order."""
+    group = name.position // GROUP
+    return name.author + name.seq.to_bytes(8, "big") + group.to_bytes(2, "big")
 
 
 class LiveOrder(Order):
@@ -96,7 +107,7 @@ class OrderGroup:
         self.account = account
         self.number = number
         seq, group = divmod(number, 1024 // GROUP)
-        self.key = account.address + seq.to_bytes(8, "big") + group.to_bytes(2, "big")
+        self.key = order_key(OrderId(account.address, Seq(seq), group * GROUP))
         self.slots: list[LiveOrder | None] = [None] * GROUP
         self.count = 0
         self.changed = False
@@ -109,6 +120,59 @@ class OrderGroup:
                 parts.append(order.packed_terms)
                 parts.append(_ACCOUNT.pack(order.open, order.reserved, order.filled, order.ended))
         return b"".join(parts)
+
+    def load(self, leaf: bytes, owner: Address) -> list[LiveOrder]:
+        """Fill the empty group with the orders of its leaf, all of ``owner``; these orders.
+
+        Raises ``MalformedError`` for what ``leaf`` cannot have written.
+        """
+        orders = []
+        step = _TERMS.size + _ACCOUNT.size
+        for start in range(0, len(leaf), step):
+            order = self._order(leaf[start : start + step], owner)
+            if self.slots[order.slot] is not None:
+                raise MalformedError("two orders of one position")
+            self.slots[order.slot] = order
+            self.count += 1
+            orders.append(order)
+        if not orders or self.leaf() != leaf:
+            raise MalformedError("not a leaf of orders")
+        return orders
+
+    def _order(self, record: bytes, owner: Address) -> LiveOrder:
+        if len(record) != _TERMS.size + _ACCOUNT.size:
+            raise MalformedError("a leaf of orders ends within a record")
+        (
+            position, side, time_in_force, post_only, self_trade, price, quantity, expiry, score,
+            min_reputation, deadline_ms, epoch, rank, slippage,
+        ) = _TERMS.unpack_from(record)  # fmt: skip
+        is_open, reserved, filled, ended = _ACCOUNT.unpack_from(record, _TERMS.size)
+        number = self.number
+        seq = number // (1024 // GROUP)
+        if position // GROUP != number % (1024 // GROUP):
+            raise MalformedError("an order stands in another's group")
+        place = Place(
+            side,
+            Price(price),
+            Lots(quantity),
+            time_in_force,
+            expiry,
+            post_only,
+            self_trade,
+            Lots(0),  # it counts on arrival only
+            None if slippage == 0 else slippage - 1,
+            min_reputation,
+        )
+        name = OrderId(self.account.address, Seq(seq), position)
+        order = LiveOrder(name, owner, place, score, epoch, rank, deadline_ms, self)
+        order.open = is_open
+        order.reserved = reserved
+        order.filled = filled
+        order.cancelled = quantity - is_open - reserved - filled
+        order.ended = ended == 1
+        if order.cancelled < 0 or not order.is_live():
+            raise MalformedError("an order's quantities do not add up")
+        return order
 
 
 class Binding(NamedTuple):
@@ -170,6 +234,34 @@ class Account:
         self.groups: dict[int, OrderGroup] = {}
         """By seq * 64 + position // 16; only groups with live orders."""
         self.changed = False
+
+    @classmethod
+    def of_leaf(cls, address: Address, leaf: bytes) -> Account:
+        """The account whose leaf this is, still without its orders. Raises ``MalformedError``."""
+        record = codec.array(codec.decode_canonical(leaf, MAX_ACCOUNT_BYTES), 10, "account")
+        account = cls(
+            address,
+            codec.uint(record[3], "reputation"),
+            codec.uint(record[4], "tokens"),
+            codec.uint(record[5], "tokens_round"),
+        )
+        account.next_seq = Seq(codec.uint(record[0], "next_seq"))
+        account.head = Digest(codec.octets(record[1], 32, "head"))
+        account.frozen = codec.uint(record[2], "frozen", 1) == 1
+        account.halved_until = codec.uint(record[6], "halved_until")
+        account.live_orders = codec.uint(record[7], "live_orders")
+        announced = codec.items(record[8], MAX_ANNOUNCEMENTS, "announced")
+        account.announced = tuple([codec.text(one, 192, "announced") for one in announced])
+        if record[9] is not None:
+            bound = codec.array(record[9], 5, "binding")
+            account.binding = Binding(
+                Address(codec.octets(bound[0], 20, "owner")),
+                Lots(codec.uint(bound[1], "cap")),
+                codec.uint(bound[2], "from_epoch"),
+                codec.uint(bound[3], "expiry_ms"),
+                codec.uint(bound[4], "revoked_epoch"),
+            )
+        return account
 
     def order(self, seq: int, position: int) -> LiveOrder | None:
         """The live order placed there, or None."""

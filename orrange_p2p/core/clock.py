@@ -92,6 +92,9 @@ class Added(NamedTuple):
     equivocations: tuple[Equivocation, ...] = ()
     """At most one per witness and era: the first proof of it."""
     decided: tuple[Decided, ...] = ()
+    resumed: tuple[Tick, ...] = ()
+    """Given once by a resumed clock, before the first decided slot: ``covered_ticks`` as they were
+    when the leader to resume from came to be held. The cut is primed with them."""
 
 
 def weighted_median(samples: Iterable[tuple[TimeMs, Weight]]) -> TimeMs:
@@ -154,8 +157,10 @@ class Clock:
         report = Report()
         decided: list[Decided] = []
         outcome = self._dag.receive(tick, report)
+        resumed: tuple[Tick, ...] = ()
         if self._gate and self._gate in self._dag.index:
             self._resume()
+            resumed = self.covered_ticks()
         while self._dag.touched:
             self._decide()
             self._sequence(decided, report)
@@ -166,6 +171,7 @@ class Clock:
             tuple(report.rejected),
             tuple(report.equivocations),
             tuple(decided),
+            resumed,
         )
 
     # What others read.

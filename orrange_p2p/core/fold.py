@@ -63,7 +63,7 @@ from orrange_p2p.core.operations import (
     Side,
     TimeInForce,
 )
-from orrange_p2p.core.state import MarketState
+from orrange_p2p.core.state import Leaves, MarketState
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import secp256k1
 
@@ -165,6 +165,30 @@ class Fold(MarketState):
         """Judge reports by another era's witnesses from the next epoch on."""
         self._table = table
         self._reported = {w: e for w, e in self._reported.items() if table.weight_of(w) > 0}
+
+    def load(self, header: StateHeader, leaves: Leaves) -> None:
+        """Become that state, and go on as if all epochs up to it had been applied here."""
+        super().load(header, leaves)
+        self._reported = dict(header.reported)
+        self._seen_epoch = header.seen
+        # In the order in which they were added: agendas and deadlines keep it.
+        for order in sorted(self.live_orders(), key=_placed):
+            if not order.ended:
+                self._ending_ms.add(order.deadline_ms, order)
+                if order.tif == TimeInForce.GTE:
+                    self._ending_epoch.add(order.expiry, order)
+        for match in self.matches.values():
+            if match.deadline_epoch:
+                self._due.setdefault(match.deadline_epoch, []).append(match)
+            elif self._unseen and self._unseen[-1][0] == match.epoch:
+                self._unseen[-1][1].append(match)
+            else:
+                self._unseen.append((match.epoch, [match]))
+        self._revoked = [
+            address
+            for address, account in self.accounts.items()
+            if account.binding is not None and account.binding.revoked_epoch == self.epoch + 1
+        ]
 
     # --- apply ---
 
@@ -435,8 +459,8 @@ class Fold(MarketState):
             for seq, position in places:
                 self._refuse(account, seq, position, Refusal.CANCELLED)
             places.clear()
-        for group in list(account.groups.values()):
-            for order in group.slots:
+        for number in sorted(account.groups):
+            for order in account.groups[number].slots:
                 if order is not None:
                     self._end(order, reason)
 
@@ -648,6 +672,10 @@ _sorting_key: Final = itemgetter(0)
 
 def _priority(returned: tuple[LiveOrder, int]) -> tuple[int, int]:
     return returned[0].epoch, returned[0].rank
+
+
+def _placed(order: LiveOrder) -> tuple[int, int]:
+    return order.epoch, order.rank
 
 
 def _outstanding(account: Account) -> int:

@@ -60,7 +60,12 @@ class StateHeader(NamedTuple):
 
 def decode_header(data: bytes) -> StateHeader:
     """Raises ``OversizedError``, ``MalformedError`` or ``InvalidError``."""
-    record = codec.array(codec.decode_canonical(data, MAX_HEADER_BYTES), 15, "state header")
+    return from_item(codec.decode_canonical(data, MAX_HEADER_BYTES))
+
+
+def from_item(value: codec.Value) -> StateHeader:
+    """Raises ``MalformedError`` or ``InvalidError``."""
+    record = codec.array(value, 15, "state header")
     reported = codec.items(record[12], MAX_WITNESSES, "reported of header")
     header = StateHeader(
         MarketId(codec.octets(record[0], 32, "market of header")),

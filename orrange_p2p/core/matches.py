@@ -8,13 +8,14 @@ burst of commits cannot eat it; it ends as a trade when both sides accepted, or 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from hashlib import sha256
 from struct import Struct
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
 from orrange_p2p.core.entries import GROUP
-from orrange_p2p.core.errors import IllegalTransitionError
+from orrange_p2p.core.errors import IllegalTransitionError, MalformedError
 from orrange_p2p.core.genesis import Market
 from orrange_p2p.core.ids import (
     ZERO32,
@@ -27,12 +28,15 @@ from orrange_p2p.core.ids import (
     OrderId,
     Price,
 )
-from orrange_p2p.core.operations import Side
+from orrange_p2p.core.operations import MAX_TERMS_BYTES, Side
 from orrange_p2p.crypto.eip712 import StructType
 
 MATCH_KEY_BYTES: Final = 8 + 4
 """epoch, ordinal // 16."""
 _RECORD: Final = Struct(">I20sQH20sQHBQQBQ32s")
+RECORD_BYTES: Final = 122
+"""One match in a leaf; the last 32 of them name its terms."""
+MAX_SAID_BYTES: Final = 2 * MAX_TERMS_BYTES + 16
 _TRADE: Final = StructType(
     "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
     "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
@@ -141,8 +145,7 @@ class Match:
         """Its part of the group's leaf (protocol/02-merkle.md)."""
         terms = ZERO32
         if self.terms:
-            sides = (self.terms.get(self.maker.author, b""), self.terms.get(self.taker.author, b""))
-            terms = sha256(codec.encode(sides)).digest()
+            terms = sha256(self.said()).digest()
         return _RECORD.pack(
             self.ordinal,
             self.maker.author,
@@ -159,6 +162,56 @@ class Match:
             terms,
         )
 
+    @classmethod
+    def of_record(cls, market: MarketId, group: MatchGroup, record: bytes) -> Match:
+        """The pending match of a record of the group; what the sides said in their accepts is yet
+        to be filled in. Raises ``MalformedError``."""
+        if len(record) != RECORD_BYTES:
+            raise MalformedError("a leaf of matches ends within a record")
+        (
+            ordinal, maker, maker_seq, maker_position, taker, taker_seq, taker_position, side,
+            price, quantity, state, deadline, _,
+        ) = _RECORD.unpack(record)  # fmt: skip
+        if side > Side.SELL or state > MatchState.TAKER_ACCEPTED:
+            raise MalformedError("not a pending match")
+        epoch = Epoch(int.from_bytes(group.key[:8], "big"))
+        made_by = OrderId(maker, maker_seq, maker_position)
+        met = OrderId(taker, taker_seq, taker_position)
+        match = cls(
+            match_id(market, epoch, ordinal, made_by, met),
+            epoch,
+            ordinal,
+            group,
+            made_by,
+            met,
+            Side(side),
+            Price(price),
+            Lots(quantity),
+        )
+        match.state = MatchState(state)
+        match.deadline_epoch = Epoch(deadline)
+        return match
+
+    def said(self) -> bytes:
+        """The encoded ``Terms``: maker's and taker's, empty for a side that has not accepted."""
+        sides = (self.terms.get(self.maker.author, b""), self.terms.get(self.taker.author, b""))
+        return codec.encode(sides)
+
+    def take_said(self, data: bytes) -> None:
+        """Fill in what the sides said that have accepted. Raises ``MalformedError``."""
+        sides = codec.array(codec.decode_canonical(data, MAX_SAID_BYTES), 2, "terms")
+        maker, taker = [codec.octets_upto(side, MAX_TERMS_BYTES, "terms") for side in sides]
+        if self.state == MatchState.MAKER_ACCEPTED:
+            self.terms[self.maker.author] = maker
+        elif self.state == MatchState.TAKER_ACCEPTED:
+            self.terms[self.taker.author] = taker
+
+
+def terms_named(leaf: bytes) -> list[bytes]:
+    """The hashes of the terms that the matches of a leaf have, zeros left out."""
+    named = [leaf[end - 32 : end] for end in range(RECORD_BYTES, len(leaf) + 1, RECORD_BYTES)]
+    return [name for name in named if name != ZERO32]
+
 
 class MatchGroup:
     """Up to sixteen pending matches with successive ordinals: one leaf of the matches map."""
@@ -174,6 +227,31 @@ class MatchGroup:
     def leaf(self) -> bytes:
         """The records of its pending matches in order of their ordinals."""
         return b"".join([match.record() for match in self.slots if match is not None])
+
+    @classmethod
+    def of_key(cls, key: bytes) -> MatchGroup:
+        """The group that has this key, still empty."""
+        number = int.from_bytes(key[8:], "big")
+        return cls(Epoch(int.from_bytes(key[:8], "big")), number * GROUP)
+
+    def load(self, market: MarketId, leaf: bytes, terms: Mapping[bytes, bytes]) -> list[Match]:
+        """Fill the empty group with the matches of its leaf; these matches.
+
+        ``terms``: encoded ``Terms`` by their SHA-256. Raises ``MalformedError`` for what ``leaf``
+        cannot have written, ``KeyError`` for terms that are missing.
+        """
+        matches = []
+        for start in range(0, len(leaf), RECORD_BYTES):
+            record = leaf[start : start + RECORD_BYTES]
+            match = Match.of_record(market, self, record)
+            if record[-32:] != ZERO32:
+                match.take_said(terms[record[-32:]])
+            self.slots[match.ordinal % GROUP] = match
+            self.count += 1
+            matches.append(match)
+        if not matches or self.leaf() != leaf:
+            raise MalformedError("not a leaf of matches")
+        return matches
 
 
 class TradeTerms(NamedTuple):

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import evidence
-from orrange_p2p.core.clock import Added, Clock, Decided, Outcome, epoch_time
-from orrange_p2p.core.cut import Cut, CutRun, MissingEntry
+from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS, CertifiedState, Checkpoint, Snapshots
+from orrange_p2p.core.clock import Added, Clock, CommitPoint, Decided, Outcome, epoch_time
+from orrange_p2p.core.cut import Cut, CutRun, LogHead, MissingEntry
 from orrange_p2p.core.dag import MAX_AHEAD_ROUNDS
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.errors import InvalidError
@@ -86,7 +87,12 @@ class _Committed(NamedTuple):
 class Replica:
     """One market's state at one node."""
 
-    def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
+    def __init__(
+        self, genesis: Genesis, market_id: MarketId, checkpoint_epochs: int = CHECKPOINT_EPOCHS
+    ) -> None:
+        """A market at its genesis. Of every ``checkpoint_epochs`` epochs the first that a quorum
+        vouches for is kept as a checkpoint: nodes that agree on it can serve a joining node
+        together."""
         self.genesis = genesis
         self.market_id = market_id
         self.table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
@@ -104,6 +110,7 @@ class Replica:
         self.halt: Halt | None = None
         """Why no epoch is applied any more: the roots that witnesses vouch for contradict."""
         self._roots = RootReports(self.table)
+        self._snapshots = Snapshots(checkpoint_epochs)
         self._cut = Cut(self.table)
         anchors = genesis.anchors(market_id)
         self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
@@ -122,6 +129,51 @@ class Replica:
         self._proven_forks: set[Address] = set()
         self._early: dict[Digest, Tick] = {}
 
+    @classmethod
+    def resume(
+        cls,
+        genesis: Genesis,
+        market_id: MarketId,
+        checkpoint: Checkpoint,
+        blobs: Mapping[bytes, bytes],
+        checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+    ) -> Replica:
+        """A market at a verified checkpoint; ``blobs``: its parts and terms by name.
+
+        It goes on once it is given the ticks of the 64 rounds up to the checkpoint's leader; of a
+        checkpoint that closed its era it needs none. Raises ``PeerError`` for blobs that are not
+        what their names say, ``KeyError`` for missing ones.
+        """
+        self = cls(genesis, market_id, checkpoint_epochs)
+        header = checkpoint.header
+        fold = self.fold
+        fold.load(header, checkpoint.leaves(blobs))
+        heads = {}
+        for address, account in fold.accounts.items():
+            heads[address] = LogHead(account.next_seq, account.head)
+            if not account.frozen:
+                self.logs.note_cut(address, account.next_seq, account.head)
+        frozen = [address for address, account in fold.accounts.items() if account.frozen]
+        self._cut = Cut(self.table, heads, frozen)
+        self.committed_epoch = header.epoch
+        self._committed_ms = header.time_ms
+        self.vouched = Applied(header.epoch, header.root)
+        self._roots.resume(self.vouched, checkpoint.certificate.vouchers)
+        self._snapshots.resume(header.epoch)
+        if header.closes_era:
+            self.era = header.era
+            self._begin_era(header.leader)
+            self.previous_clock = None
+            fold.begin_era(self.table)
+        else:
+            self.era = header.era
+            self._era_opened_by = header.era_opened_by
+            self._era_end_ms = header.era_end_ms
+            seed = self._era_seed(header.era_opened_by)
+            point = CommitPoint(header.round, header.leader)
+            self.clock = Clock(self.table, self.era, seed, resume_at=point)
+        return self
+
     # --- what others ask ---
 
     @property
@@ -137,6 +189,16 @@ class Replica:
     def checkpoint(self) -> Applied:
         """The latest epoch whose root a quorum of witnesses vouches for, and we computed."""
         return self._roots.checkpoint
+
+    @property
+    def certified(self) -> CertifiedState | None:
+        """The latest state that a quorum vouches for, whole: proofs come from it."""
+        return self._snapshots.latest
+
+    @property
+    def checkpoints(self) -> tuple[CertifiedState, ...]:
+        """What joining nodes may start from, oldest first: few, and each for some while."""
+        return self._snapshots.kept
 
     def holds_entry(self, digest: Digest) -> bool:
         """Whether an entry is held and not applied yet."""
@@ -248,6 +310,8 @@ class Replica:
         proofs = tuple(evidence.of_equivocation(e.first, e.second) for e in added.equivocations)
         for held in added.held:
             self._note_listed(held)
+        if added.resumed:
+            self._cut.prime(added.resumed)
         closed = self._note_decided(added)
         epochs = self._apply_ready()
         effects = Effects(
@@ -317,15 +381,15 @@ class Replica:
                 )
             )
             if closes:
-                self._begin_era(leader)
+                self._begin_era(leader.digest)
                 return True  # later rounds of the closed era are void
         return False
 
-    def _begin_era(self, closing: Tick) -> None:
+    def _begin_era(self, closing: Digest) -> None:
         self.previous_clock = self.clock
         self.era = Era(self.era + 1)
-        self._era_opened_by = closing.digest
-        self.clock = Clock(self.table, self.era, self._era_seed(closing.digest))
+        self._era_opened_by = closing
+        self.clock = Clock(self.table, self.era, self._era_seed(closing))
         self._era_end_ms = None
 
     def _era_seed(self, closing: bytes) -> bytes:
@@ -341,8 +405,7 @@ class Replica:
         while len(self._waiting) >= 2 and not self._blocking and self.halt is None:
             committed, successor = self._waiting[0], self._waiting[1]
             if not self._is_absorbed:
-                self.halt = self._roots.absorb(committed.decided.history, self.fold.epoch)
-                if self.halt is not None:
+                if not self._count_reports(committed.decided.history):
                     break
                 self._cut.absorb(committed.decided.history)
                 self._is_absorbed = True
@@ -374,6 +437,15 @@ class Replica:
                 self.fold.begin_era(self.table)
         return tuple(applied)
 
+    def _count_reports(self, ticks: tuple[Tick, ...]) -> bool:
+        """Whether the market goes on after what these ticks report."""
+        before = self._roots.checkpoint
+        self.halt = self._roots.absorb(ticks, self.fold.epoch)
+        certified = self._roots.checkpoint
+        if certified != before:
+            self._snapshots.certify(certified.epoch, self._roots.vouchers)
+        return self.halt is None
+
     def _prev_of(self, digest: Digest) -> Digest | None:
         entry = self._entries.get(digest)
         return None if entry is None else entry.prev
@@ -394,6 +466,8 @@ class Replica:
         if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
             self.vouched = Applied(outcome.epoch, outcome.root)
             self._roots.note_own(outcome.epoch, outcome.root)
+            said = [match.said() for match in self.fold.matches.values() if match.terms]
+            self._snapshots.add(self.fold.view(), {sha256(one).digest(): one for one in said})
 
     def _remember(self, applied: Entry) -> None:
         """Keep what proves the entry was signed, without its operations."""

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from orrange_p2p.core.ids import Address, Digest, Epoch
 from orrange_p2p.core.ticks import Applied, Tick
+from orrange_p2p.core.vouchers import Voucher, voucher_of
 from orrange_p2p.core.witnesses import WitnessTable
 
 REMEMBERED: Final = 64
@@ -47,20 +48,32 @@ class Halt(NamedTuple):
     reports: tuple[Report, ...]
 
 
+class _Said(NamedTuple):
+    tick: Digest
+    voucher: Voucher
+
+
 class RootReports:
     """Reports of committed ticks, by epoch and root."""
 
     def __init__(self, table: WitnessTable) -> None:
         self._table = table
-        self._reports: dict[Epoch, dict[bytes, dict[Address, Digest]]] = {}
+        self._reports: dict[Epoch, dict[bytes, dict[Address, _Said]]] = {}
         self._own: dict[Epoch, bytes] = {}
         self.checkpoint = Applied(Epoch(0), bytes(32))
         """The latest epoch and root that a quorum vouches for and that we computed too."""
+        self.vouchers: tuple[Voucher, ...] = ()
+        """Those of the quorum for ``checkpoint``."""
 
     def begin_era(self, table: WitnessTable) -> None:
         """Other witnesses, other weights: what the former ones said of late epochs is void."""
         self._table = table
         self._reports.clear()
+
+    def resume(self, applied: Applied, vouchers: tuple[Voucher, ...]) -> None:
+        """Go on from a checkpoint."""
+        self.checkpoint, self.vouchers = applied, vouchers
+        self.note_own(*applied)
 
     def note_own(self, epoch: Epoch, root: bytes) -> None:
         """An epoch that is reported was applied here."""
@@ -83,7 +96,7 @@ class RootReports:
             by_root = self._reports.setdefault(epoch, {})
             if tick.witness in by_root.get(root, ()):
                 continue
-            by_root.setdefault(root, {})[tick.witness] = tick.digest
+            by_root.setdefault(root, {})[tick.witness] = _Said(tick.digest, voucher_of(tick))
             halt = self._judge(epoch, by_root)
             if halt is not None:
                 return halt
@@ -99,7 +112,7 @@ class RootReports:
         del self._reports[oldest]
         return True
 
-    def _judge(self, epoch: Epoch, by_root: dict[bytes, dict[Address, Digest]]) -> Halt | None:
+    def _judge(self, epoch: Epoch, by_root: dict[bytes, dict[Address, _Said]]) -> Halt | None:
         table = self._table
         weights = {root: table.weight_of_set(said) for root, said in by_root.items()}
         supported = [root for root in sorted(by_root) if table.more_than_third(weights[root])]
@@ -113,13 +126,17 @@ class RootReports:
                 return self._halt(HaltReason.CONTRADICTED, epoch, [root])
             if epoch > self.checkpoint.epoch:
                 self.checkpoint = Applied(epoch, root)
+                said = by_root[root]
+                self.vouchers = tuple([said[witness].voucher for witness in sorted(said)])
         return None
 
     def _halt(self, reason: HaltReason, epoch: Epoch, roots: list[bytes]) -> Halt:
         said = self._reports[epoch]
         reports = tuple(
             Report(
-                root, tuple(sorted(said[root])), tuple(said[root][w] for w in sorted(said[root]))
+                root,
+                tuple(sorted(said[root])),
+                tuple(said[root][w].tick for w in sorted(said[root])),
             )
             for root in roots
         )

@@ -6,17 +6,45 @@ last root, and the leaves that the root commits to (protocol/02-merkle.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
-from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, OrderGroup
+from orrange_p2p.core.accounts import (
+    ACCOUNT_KEY_BYTES,
+    ORDER_KEY_BYTES,
+    Account,
+    LiveOrder,
+    OrderGroup,
+)
 from orrange_p2p.core.book import Book
 from orrange_p2p.core.entries import GROUP
+from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import ZERO32, Address, Epoch, MarketId, MatchId, OrderId
 from orrange_p2p.core.matches import MATCH_KEY_BYTES, Match, MatchGroup
-from orrange_p2p.core.merkle import SparseMerkleMap
+from orrange_p2p.core.merkle import MapView, SparseMerkleMap
+from orrange_p2p.core.parts import map_of
+
+
+class Leaves(NamedTuple):
+    """The content of a state's maps, ascending by key, and what their matches refer to."""
+
+    orders: Sequence[tuple[bytes, bytes]]
+    matches: Sequence[tuple[bytes, bytes]]
+    accounts: Sequence[tuple[bytes, bytes]]
+    terms: Mapping[bytes, bytes]
+    """Encoded ``Terms`` of matches that a side has accepted, by their SHA-256."""
+
+
+class StateView(NamedTuple):
+    """A state as it was after an epoch, for as long as anyone keeps it."""
+
+    header: StateHeader
+    orders: MapView
+    matches: MapView
+    accounts: MapView
 
 
 class MarketState:
@@ -45,10 +73,42 @@ class MarketState:
         self._reputations = {author.address: author.reputation for author in genesis.authors}
         self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
         self._matches_map = SparseMerkleMap(MATCH_KEY_BYTES)
-        self._accounts_map = SparseMerkleMap(20)
+        self._accounts_map = SparseMerkleMap(ACCOUNT_KEY_BYTES)
         self._changed_groups: list[OrderGroup] = []
         self._changed_accounts: list[Account] = []
         self._changed_match_groups: list[MatchGroup] = []
+
+    def load(self, header: StateHeader, leaves: Leaves) -> None:
+        """Become the state that these are, out of that of genesis.
+
+        The leaves are certain already, by the header's roots; what they imply is made anew. Raises
+        ``MalformedError`` for leaves that no state can have, ``KeyError`` for missing terms.
+        """
+        for address, leaf in leaves.accounts:
+            self.accounts[Address(address)] = Account.of_leaf(Address(address), leaf)
+        for key, leaf in leaves.orders:
+            account = self.accounts.get(Address(key[:20]))
+            if account is None:
+                raise MalformedError("an order without an account")
+            owner = account.address if account.binding is None else account.binding.owner
+            seq, group = int.from_bytes(key[20:28], "big"), int.from_bytes(key[28:], "big")
+            orders = account.group_for(seq, group * GROUP).load(leaf, owner)
+            self.live_order_count += len(orders)
+            for order in orders:
+                if order.open > 0:
+                    self.book.restore(order)
+        for key, leaf in leaves.matches:
+            for match in MatchGroup.of_key(key).load(self.market_id, leaf, leaves.terms):
+                self.matches[match.id] = match
+        self._orders_map = map_of([leaves.orders], ORDER_KEY_BYTES)
+        self._matches_map = map_of([leaves.matches], MATCH_KEY_BYTES)
+        self._accounts_map = map_of([leaves.accounts], ACCOUNT_KEY_BYTES)
+        self.epoch = header.epoch
+        self.time_ms = header.time_ms
+        self.seed = header.seed
+        self.rounds = header.era * self.parameters.rounds_per_era + header.round
+        self.header = header
+        self.root = header.root
 
     # --- who is where ---
 
@@ -155,6 +215,16 @@ class MarketState:
         """Bring the leaves up to date; the roots of orders, matches and accounts."""
         self._store_leaves()
         return self._orders_map.root(), self._matches_map.root(), self._accounts_map.root()
+
+    def view(self) -> StateView:
+        """The state of the last epoch. Costs nothing now, and each later change a little more."""
+        assert self.header is not None, "genesis is no epoch"
+        return StateView(
+            self.header,
+            self._orders_map.snapshot(),
+            self._matches_map.snapshot(),
+            self._accounts_map.snapshot(),
+        )
 
     def _store_leaves(self) -> None:
         for group in self._changed_groups:

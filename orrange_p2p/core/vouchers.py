@@ -7,7 +7,7 @@ quorum make a root certain for anyone who knows the witnesses' addresses and wei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
@@ -74,11 +74,6 @@ def verify_vouchers(
         digest = voucher.digest(separator, market)
         if not secp256k1.is_signed_by(voucher.witness, digest, voucher.signature):
             raise SignatureError(f"a voucher is not signed by 0x{voucher.witness.hex()}")
-
-
-def to_items(vouchers: Iterable[Voucher]) -> tuple[Voucher, ...]:
-    """In the one order they are encoded in: ascending by witness."""
-    return tuple(sorted(vouchers, key=lambda voucher: voucher.witness))
 
 
 def from_items(value: codec.Value) -> tuple[Voucher, ...]:

@@ -16,6 +16,7 @@ from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.evidence import of_fork
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
 from orrange_p2p.core.genesis import Author
+from orrange_p2p.core.headers import decode_header
 from orrange_p2p.core.ids import (
     ZERO32,
     Address,
@@ -31,6 +32,7 @@ from orrange_p2p.core.ids import (
 )
 from orrange_p2p.core.matches import Match, trade_terms
 from orrange_p2p.core.operations import Accept, Delegate, Evidence, Operation, Place, Side
+from orrange_p2p.core.state import Leaves
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto.hashes import sha256
 
@@ -120,6 +122,22 @@ class History:
             )
             twins.append(draft.signed(key.sign(draft.digest)))
         return of_fork(*twins)
+
+    def restore(self) -> None:
+        """Let the fold be made anew from what its last root commits to, and nothing else."""
+        before = self.fold
+        view = before.view()
+        terms = [match.said() for match in before.matches.values() if match.terms]
+        leaves = Leaves(
+            tuple(view.orders.items()),
+            tuple(view.matches.items()),
+            tuple(view.accounts.items()),
+            {sha256(said): said for said in terms},
+        )
+        weights = {w.address: w.weight for w in self.genesis.witnesses}
+        self.fold = Fold(self.genesis, self.market_id, WitnessTable(weights))
+        self.fold.load(decode_header(view.header.encode()), leaves)
+        assert self.fold.root == before.root
 
     # Epochs.
 

@@ -509,7 +509,7 @@ class Network:
                     self.accepted.add(name)
                     terms = trade_terms(fold.market, self.market_id, match)
                     signature = author.key.sign(terms.digest(self.genesis.separator))
-                    accepts.append(Accept(match.id, signature, b""))
+                    accepts.append(Accept(match.id, signature, match.id[:5]))
         return accepts
 
     def _evidence_of(self, home: Node) -> list[Operation]:

@@ -968,10 +968,12 @@ def random_moves(dice: random.Random) -> dict:
 COVERED: Counter[str] = Counter()
 
 
-def run_and_compare(is_tight: bool, epochs: Iterable[dict]) -> None:
+def run_and_compare(is_tight: bool, epochs: Iterable[dict], is_restored: bool = False) -> None:
     play, ledger = Play(is_tight), Ledger()
     for moves in epochs:
         play.play(moves)
+        if is_restored:
+            play.history.restore()
         ledger.check(play.history)
         assert_equal_to_reference(play.history)
     for outcome in play.history.outcomes:
@@ -996,12 +998,26 @@ def test_any_history_gives_what_the_naive_fold_gives(history: tuple[bool, list[d
     run_and_compare(*history)
 
 
+@settings(
+    max_examples=40,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+)
+@given(HISTORIES)
+def test_a_fold_restored_from_its_leaves_goes_on_as_if_nothing_had_been(
+    history: tuple[bool, list[dict]],
+) -> None:
+    run_and_compare(*history, is_restored=True)
+
+
 def test_ordinary_days_give_what_the_naive_fold_gives_and_reach_everything() -> None:
     COVERED.clear()
     for seed in range(40):
         dice = random.Random(seed)
         is_tight = seed % 3 == 0
-        run_and_compare(is_tight, [random_moves(dice) for _ in range(14)])
+        moves = [random_moves(dice) for _ in range(14)]
+        run_and_compare(is_tight, moves, is_restored=seed % 2 == 1)
     reached = ("matches", "trades", "lapses", "freezes", *Refusal.__members__, *book.REASON_NAMES)
     missed = [what for what in reached if COVERED[what] < 5]
     assert not missed, f"the days hardly reach {missed}: {COVERED}"

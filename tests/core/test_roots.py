@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +9,14 @@ from network import Network
 
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Address, Digest, Epoch, MarketId, Weight
+from orrange_p2p.core.ids import Address, Epoch, Era, MarketId, Round, TimeMs, Weight
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.roots import REMEMBERED, HaltReason, RootReports
-from orrange_p2p.core.ticks import Applied
+from orrange_p2p.core.ticks import Applied, Tick, TickBody, draft
 from orrange_p2p.core.witnesses import WitnessTable
 
 W = [Address(bytes([n]) * 20) for n in range(1, 5)]
+MARKET = MarketId(bytes(32))
 GOOD, BAD = b"g" * 32, b"b" * 32
 
 
@@ -25,9 +25,10 @@ def reports_of(weights: list[int] | None = None) -> RootReports:
     return RootReports(WitnessTable(table))
 
 
-def said(witness: int, epoch: int, root: bytes) -> Any:
-    digest = Digest(bytes([witness, epoch % 256]) * 16)
-    return SimpleNamespace(applied=Applied(Epoch(epoch), root), witness=W[witness], digest=digest)
+def said(witness: int | Address, epoch: int, root: bytes) -> Tick:
+    address = W[witness] if isinstance(witness, int) else witness
+    body = TickBody((), (), TimeMs(0), Applied(Epoch(epoch), root), bytes(32))
+    return draft(bytes(32), MARKET, Era(0), Round(0), address, body).signed(bytes(65))
 
 
 def test_a_quorum_of_equal_roots_is_a_checkpoint() -> None:
@@ -39,6 +40,8 @@ def test_a_quorum_of_equal_roots_is_a_checkpoint() -> None:
     assert roots.checkpoint.epoch == 0
     assert roots.absorb([said(2, 8, GOOD)], Epoch(9)) is None
     assert roots.checkpoint == Applied(Epoch(8), GOOD)
+    assert [voucher.witness for voucher in roots.vouchers] == W[:3]
+    assert {voucher.applied for voucher in roots.vouchers} == {roots.checkpoint}
 
 
 def test_one_liar_changes_nothing() -> None:
@@ -86,9 +89,7 @@ def test_a_quorum_against_us() -> None:
 def test_reports_of_the_future_and_of_strangers_do_not_count() -> None:
     roots = reports_of()
     roots.note_own(Epoch(8), GOOD)
-    stranger = SimpleNamespace(
-        applied=Applied(Epoch(8), BAD), witness=Address(bytes(20)), digest=Digest(bytes(32))
-    )
+    stranger = said(Address(bytes(20)), 8, BAD)
     assert roots.absorb([stranger, *(said(n, 16, BAD) for n in range(4))], Epoch(9)) is None
     assert roots.checkpoint.epoch == 0
 

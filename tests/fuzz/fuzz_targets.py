@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from orrange_p2p.core import codec, entries, evidence, genesis, jsonrpc, sync, ticks
+from orrange_p2p.core.accounts import ACCOUNT_KEY_BYTES, ORDER_KEY_BYTES
+from orrange_p2p.core.checkpoints import decode_checkpoint
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError, PeerError
 from orrange_p2p.core.frames import decode_frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.hello import ITEMS, decode_hello
-from orrange_p2p.core.ids import Address, MarketId, TimeMs, Weight
+from orrange_p2p.core.ids import Address, MarketId, OrderId, Seq, TimeMs, Weight
+from orrange_p2p.core.matches import MATCH_KEY_BYTES
 from orrange_p2p.core.operations import Evidence, EvidenceKind
+from orrange_p2p.core.parts import decode_part
+from orrange_p2p.core.proofs import decode_proof, verify_order
 
 VECTORS: Final = Path(__file__).parents[2] / "protocol" / "vectors"
 CODEC_BYTES: Final = 1 << 16
@@ -104,6 +110,33 @@ def check_hello(data: bytes) -> None:
     assert again == data or (isinstance(record, tuple) and len(record) > ITEMS)
 
 
+def check_checkpoint(data: bytes) -> None:
+    try:
+        checkpoint = decode_checkpoint(data)
+    except PeerError:
+        return
+    assert checkpoint.encode() == data
+    with suppress(PeerError):
+        checkpoint.verify(_NETWORK, MARKET)
+
+
+def check_order_proof(data: bytes) -> None:
+    try:
+        proof = decode_proof(data)
+    except PeerError:
+        return
+    assert proof.encode() == data
+    with suppress(PeerError):
+        verify_order(_NETWORK, MARKET, OrderId(Address(bytes(20)), Seq(0), 0), proof)
+
+
+def check_part(data: bytes) -> None:
+    """The first byte says of which map."""
+    sizes = (ORDER_KEY_BYTES, MATCH_KEY_BYTES, ACCOUNT_KEY_BYTES)
+    with suppress(PeerError):
+        decode_part(data[1:], bytes(32), sizes[data[0] % 3 if data else 0])
+
+
 def check_evidence(data: bytes) -> None:
     """The first byte is the kind, the next two are the length of the first header."""
     if len(data) < 3:
@@ -154,6 +187,9 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "sync_request": check_sync_request,
     "sync_reply": check_sync_reply,
     "hello": check_hello,
+    "checkpoint": check_checkpoint,
+    "order_proof": check_order_proof,
+    "part": check_part,
     "evidence": check_evidence,
     "genesis": check_genesis,
     "rpc_request": check_rpc_request,
@@ -169,6 +205,10 @@ def seeds(target: str) -> Iterator[bytes]:
         for case in _cases("evidence"):
             first, second = _octets(case["input"]["first"]), _octets(case["input"]["second"])
             yield bytes([case["input"]["kind"]]) + len(first).to_bytes(2, "big") + first + second
+    elif target == "part":
+        for case in _cases("checkpoint"):
+            for part in case.get("parts", {}).values():
+                yield b"\0" + _octets(part)
     elif target == "rpc_request":
         yield b'{"jsonrpc":"2.0","id":1,"method":"status","params":{}}\n'
         yield b'{"jsonrpc":"2.0","id":"a","method":"submit","params":{"operations":[{"op":1}]}}'
@@ -179,8 +219,11 @@ def seeds(target: str) -> Iterator[bytes]:
         yield b'{"jsonrpc":"2.0","method":"event","params":{"id":1,"item":2}}'
     else:
         lists = {"sync_request": "_requests", "sync_reply": "_replies"}
-        for case in _cases(target.partition("_")[0], lists.get(target, "")):
+        for case in _cases(_FILES.get(target, target), lists.get(target, "")):
             yield _octets(case["input"])
+
+
+_FILES: Final = {"sync_request": "sync", "sync_reply": "sync"}
 
 
 def _cases(file: str, suffix: str = "") -> Iterator[dict[str, Any]]:

@@ -27,14 +27,18 @@ from orrange_p2p.core import (
     frames,
     hello,
     merkle,
+    parts,
     sync,
     ticks,
     vouchers,
 )
-from orrange_p2p.core.accounts import delegation_digest
+from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, delegation_digest
+from orrange_p2p.core.certificates import Certificate
+from orrange_p2p.core.checkpoints import Checkpoint
 from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Address, OrderId
 from orrange_p2p.core.matches import MatchGroup, trade_terms
 from orrange_p2p.core.operations import (
@@ -49,6 +53,7 @@ from orrange_p2p.core.operations import (
     Place,
     to_items,
 )
+from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
 from orrange_p2p.core.witnesses import WitnessTable
@@ -799,6 +804,191 @@ def voucher_vectors() -> Json:
             for name, tick in shown
         ],
         invalid=[invalid(*row) for row in rows],
+    )
+
+
+def orders_map() -> merkle.SparseMerkleMap:
+    """Seven orders in four groups."""
+    tree = merkle.SparseMerkleMap(ORDER_KEY_BYTES)
+    places = {"alice": ((0, 0), (0, 3), (0, 16), (2, 1)), "bob": ((5, 0), (5, 1), (5, 15))}
+    for rank, (name, author) in enumerate((name, address(name)) for name in places):
+        account = Account(author, 0, 0, 0)
+        for seq, position in places[name]:
+            group = account.group_for(seq, position)
+            order_id = OrderId(author, seq, position)
+            order = LiveOrder(order_id, author, PLAIN, 500, 7, rank, START_MS + 60_000, group)
+            order.open = PLAIN.quantity
+            group.slots[order.slot] = order
+            tree.set(group.key, group.leaf())
+    return tree
+
+
+def certificate_of(orders: bytes, epoch: int = 8, witnesses: int = 3) -> Certificate:
+    """A header with that root of orders, and the vouchers of some witnesses."""
+    header = StateHeader(
+        MARKET.id,
+        epoch,
+        1,
+        *digests("closing leader"),
+        START_MS + 3_600_000,
+        9,
+        *digests("leader"),
+        sha256(b"seed").digest(),
+        START_MS + 2000,
+        orders,
+        merkle.EMPTY_ROOT,
+        merkle.EMPTY_ROOT,
+        tuple((w.address, epoch - 1) for w in GENESIS.witnesses),
+        epoch - 1,
+        sha256(b"previous").digest(),
+    )
+    body = {"parents": digests("a", "b", "c"), "applied": Applied(epoch, header.root)}
+    said = [
+        vouchers.voucher_of(tick_of(f"witness {n}", round=10 + n, **body)) for n in range(witnesses)
+    ]
+    return Certificate(header, tuple(sorted(said, key=lambda voucher: voucher.witness)))
+
+
+def bad_certificates(good: Certificate) -> list[tuple[str, Certificate, str, str]]:
+    """What no quorum stands for."""
+    header, said = good
+    forged = said[0]._replace(signature=said[1].signature)
+    return [
+        ("two_of_four", Certificate(header, said[:2]), "invalid", "less than a quorum"),
+        ("nobody", Certificate(header, ()), "invalid", "less than a quorum"),
+        ("one_twice", Certificate(header, (said[0], *said)), "invalid", "a witness twice"),
+        ("backwards", Certificate(header, said[::-1]), "invalid", "not in ascending order"),
+        ("forged", Certificate(header, (forged, *said[1:])), "signature", "not the signer's"),
+        (
+            "other_time",
+            Certificate(header._replace(time_ms=header.time_ms + 1), said),
+            "invalid",
+            "the vouchers are for another header",
+        ),
+        (
+            "other_market",
+            Certificate(header._replace(market=OTHER_MARKET.id), said),
+            "invalid",
+            "of another market",
+        ),
+    ]
+
+
+def checkpoint_vectors() -> Json:
+    tree = orders_map()
+    skeleton, found = tree.split(300)
+    names = {part.root(): part for part in found}
+    good = Checkpoint(certificate_of(tree.root()), tuple(skeleton), (), ())
+    empty = Checkpoint(certificate_of(merkle.EMPTY_ROOT, 16), (), (), ())
+    whole = good._replace(orders=(tree.root(),))
+    rows: list[tuple[str, bytes | Json, str, str]] = [
+        ("three_items", codec.encode(good[:3]), "malformed", "a skeleton is missing"),
+        ("bit_256", good._replace(orders=(256, *skeleton[1:])).encode(), "malformed", "no bit"),
+        ("trailing_byte", good.encode() + b"\0", "malformed", "a byte after the record"),
+        ("other_skeleton", good._replace(orders=()).encode(), "invalid", "not the header's root"),
+        (
+            "swapped_maps",
+            good._replace(orders=(), accounts=good.orders).encode(),
+            "invalid",
+            "orders among the accounts",
+        ),
+        (
+            "half_a_tree",
+            good._replace(orders=good.orders[:-1]).encode(),
+            "invalid",
+            "an inner node lacks a child",
+        ),
+        (
+            "two_trees",
+            good._replace(orders=(*good.orders, ZERO32)).encode(),
+            "invalid",
+            "more than one tree",
+        ),
+    ]
+    rows += [
+        (name, good._replace(certificate=certificate).encode(), error, reason)
+        for name, certificate, error, reason in bad_certificates(good.certificate)
+    ]
+    return document(
+        "Checkpoints, and the parts they name. Valid ones verify with the genesis alone. That of "
+        "`in_parts` is cut smaller than need be.",
+        context=CONTEXT,
+        valid=[
+            {
+                "name": name,
+                "input": hexed(checkpoint.encode()),
+                "root": hexed(checkpoint.header.root),
+                "checkpoint": jsonable(checkpoint),
+                "parts": {
+                    hexed(part): hexed(parts.encode_part(names.get(part, tree)))
+                    for part in checkpoint.part_names
+                },
+            }
+            for name, checkpoint in (("in_parts", good), ("whole", whole), ("empty", empty))
+        ],
+        invalid=[invalid(*row) for row in rows],
+    )
+
+
+def order_proof_vectors() -> Json:
+    tree = orders_map()
+    certificate = certificate_of(tree.root())
+    asked = [
+        ("live", OrderId(address("alice"), 0, 3), 1),
+        ("last_of_a_group", OrderId(address("bob"), 5, 15), 1),
+        ("not_in_its_group", OrderId(address("alice"), 0, 4), 0),
+        ("no_such_group", OrderId(address("alice"), 1, 0), 0),
+        ("no_such_author", OrderId(address("carol"), 0, 0), 0),
+    ]
+
+    def proof(name: OrderId) -> OrderProof:
+        group = name.author + name.seq.to_bytes(8, "big") + (name.position // 16).to_bytes(2, "big")
+        return OrderProof(certificate, tree.prove(group))
+
+    def shown(name: OrderId, proof: OrderProof, is_live: int) -> Json:
+        return {"order": str(name), "input": hexed(proof.encode()), "live": bool(is_live)}
+
+    live, other = asked[0][1], asked[1][1]
+    good = proof(live)
+    path = good.path
+    assert path is not None
+    rows = [
+        ("no_path", good._replace(path=None), "invalid", "only of the empty map"),
+        ("other_walk", proof(other), "invalid", "the walk by another order"),
+        ("no_steps", good._replace(path=path._replace(steps=())), "invalid", "another root"),
+        (
+            "other_lots",
+            good._replace(path=path._replace(leaf_value=path.leaf_value[:-1] + b"\1")),
+            "invalid",
+            "the leaf was changed",
+        ),
+        (
+            "no_leaf",
+            good._replace(path=path._replace(leaf_value=b"")),
+            "malformed",
+            "a leaf holds orders",
+        ),
+        ("short_key", good._replace(path=path._replace(leaf_key=bytes(29))), "malformed", "key"),
+    ]
+    rows += [
+        (name, good._replace(certificate=bad), error, reason)
+        for name, bad, error, reason in bad_certificates(certificate)
+    ]
+    nobody = OrderProof(certificate_of(merkle.EMPTY_ROOT), None)
+    return document(
+        "Order proofs: `input` shows, with the genesis alone, whether `order` was live.",
+        context=CONTEXT,
+        valid=[
+            *(
+                {"name": name, **shown(order, proof(order), is_live)}
+                for name, order, is_live in asked
+            ),
+            {"name": "empty_book", **shown(live, nobody, 0)},
+        ],
+        invalid=[
+            {**invalid(name, bad.encode(), error, reason), "order": str(live)}
+            for name, bad, error, reason in rows
+        ],
     )
 
 
@@ -1696,6 +1886,8 @@ FILES: dict[str, Callable[[], Json]] = {
     "entry.json": entry_vectors,
     "tick.json": tick_vectors,
     "voucher.json": voucher_vectors,
+    "checkpoint.json": checkpoint_vectors,
+    "order_proof.json": order_proof_vectors,
     "frame.json": frame_vectors,
     "evidence.json": evidence_vectors,
     "sync.json": sync_vectors,

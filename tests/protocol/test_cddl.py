@@ -35,6 +35,8 @@ RECORDS = [
     ("Entry", "entry.json", "valid", "invalid"),
     ("Tick", "tick.json", "valid", "invalid"),
     ("Voucher", "voucher.json", "valid", "invalid"),
+    ("Checkpoint", "checkpoint.json", "valid", "invalid"),
+    ("OrderProof", "order_proof.json", "valid", "invalid"),
     ("Frame", "frame.json", "valid", "invalid"),
     ("SyncRequest", "sync.json", "valid_requests", "invalid_requests"),
     ("Hello", "hello.json", "valid", "invalid"),

@@ -12,6 +12,8 @@ from cddl_check import Rules
 from orrange_p2p.core import (
     accounts,
     book,
+    certificates,
+    checkpoints,
     entries,
     evidence,
     fold,
@@ -21,6 +23,7 @@ from orrange_p2p.core import (
     hello,
     matches,
     operations,
+    proofs,
     sync,
     ticks,
     vouchers,
@@ -133,10 +136,13 @@ def test_wire_names_are_class_names() -> None:
         ticks,
         headers,
         vouchers,
+        certificates,
+        checkpoints,
+        proofs,
     )
     known = {name for module in modules for name in vars(module)}
     # Not classes of their own: a Delegate without expiry, unions, signed headers, values of maps.
     composed = {"Operation", "Revoke", "SyncRequest"}
     composed |= {"SignedEntryHeader", "SignedTickHeader"}
-    composed |= {"AccountLeaf", "Leaf", "Part", "Skeleton", "Terms"}
+    composed |= {"AccountLeaf", "Leaf", "Part", "Path", "Skeleton", "Terms"}
     assert records - composed <= known

@@ -16,6 +16,7 @@ import sha3
 from coincurve import PrivateKey
 
 from orrange_p2p.core import (
+    checkpoints,
     codec,
     entries,
     errors,
@@ -23,13 +24,16 @@ from orrange_p2p.core import (
     frames,
     hello,
     merkle,
+    proofs,
     sync,
     ticks,
     vouchers,
 )
+from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.ids import Address, OrderId, Seq
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.reveals import RevealVerifier
@@ -313,6 +317,48 @@ def test_voucher(case: Json) -> None:
 @pytest.mark.parametrize("case", cases("voucher", "invalid"))
 def test_voucher_refuses(case: Json) -> None:
     must_fail(case, lambda: decoded_voucher(octets(case["input"])))
+
+
+def verified_checkpoint(data: bytes) -> checkpoints.Checkpoint:
+    checkpoint = checkpoints.decode_checkpoint(data)
+    checkpoint.verify(make_vectors.GENESIS, pair("checkpoint")[1])
+    return checkpoint
+
+
+@pytest.mark.parametrize("case", cases("checkpoint"))
+def test_checkpoint(case: Json) -> None:
+    checkpoint = verified_checkpoint(octets(case["input"]))
+    assert checkpoint.encode() == octets(case["input"])
+    assert make_vectors.jsonable(checkpoint) == case["checkpoint"]
+    assert checkpoint.header.root == octets(case["root"])
+    blobs = {octets(name): octets(part) for name, part in case["parts"].items()}
+    assert set(blobs) == set(checkpoint.part_names)
+    for name, part in blobs.items():
+        checkpoint.check_part(name, part)
+    assert bool(checkpoint.leaves(blobs).orders) == (case["name"] != "empty")
+
+
+@pytest.mark.parametrize("case", cases("checkpoint", "invalid"))
+def test_checkpoint_refuses(case: Json) -> None:
+    must_fail(case, lambda: verified_checkpoint(octets(case["input"])))
+
+
+def shown_order(case: Json) -> LiveOrder | None:
+    proof = proofs.decode_proof(octets(case["input"]))
+    author, seq, position = case["order"].split("/")
+    name = OrderId(Address(octets(author)), Seq(int(seq)), int(position))
+    return proofs.verify_order(make_vectors.GENESIS, pair("order_proof")[1], name, proof)
+
+
+@pytest.mark.parametrize("case", cases("order_proof"))
+def test_order_proof(case: Json) -> None:
+    assert proofs.decode_proof(octets(case["input"])).encode() == octets(case["input"])
+    assert (shown_order(case) is not None) == case["live"]
+
+
+@pytest.mark.parametrize("case", cases("order_proof", "invalid"))
+def test_order_proof_refuses(case: Json) -> None:
+    must_fail(case, lambda: shown_order(case))
 
 
 @pytest.mark.parametrize("case", cases("frame"))
