@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "init": "Make a data directory: keys, network, configuration.",
     "run": "Run the node of a data directory.",
     "status": "Ask the running node how it is.",
+    "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
     "demo": "Watch nodes on this machine build one order book.",
     "replay": "Hold the matcher against a recorded exchange session.",

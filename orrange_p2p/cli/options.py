@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from orrange_p2p.core.ids import OrderId
 from orrange_p2p.daemon.config import default_data_dir
 
 data_dir_option = click.option(
@@ -21,6 +22,21 @@ data_dir_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, as is done anyway when piped."
 )
+
+
+class _OrderIdType(click.ParamType[OrderId]):
+    name = "order"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> OrderId:
+        try:
+            return OrderId.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+ORDER_ID = _OrderIdType()
 
 
 def wants_json(as_json: bool) -> bool:

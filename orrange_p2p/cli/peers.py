@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
+from orrange_p2p.cli.ask import ask
 from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wants_json
-from orrange_p2p.client.plain import call
-from orrange_p2p.core.errors import UnreachableError
-from orrange_p2p.daemon.config import load_config
 
 
 @click.command("peers")
@@ -21,14 +18,7 @@ def command(data_dir: Path, as_json: bool) -> None:
 
     A table on a terminal, JSON when piped. Exit status 3 if no node is running.
     """
-    config = load_config(data_dir)
-    try:
-        peers = call(config.rpc_socket, "peers")
-    except UnreachableError:
-        start = f"orrange run --data-dir {shlex.quote(str(data_dir))}"
-        raise UnreachableError(
-            f"no node is running for {data_dir}: start it with {start}"
-        ) from None
+    peers = ask(data_dir, "peers")
     if wants_json(as_json):
         echo_json(peers)
         return

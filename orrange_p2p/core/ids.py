@@ -5,6 +5,7 @@ Plain integers and byte strings at run time; to the type checker each is its own
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, NewType
 
 # Quantities. All are integers in 0 .. 2^63-1 unless said otherwise.
@@ -47,6 +48,9 @@ MAX_UINT63: Final = (1 << 63) - 1
 ZERO32: Final = bytes(32)
 
 
+_ORDER_ID: Final = re.compile(r"0x([0-9a-fA-F]{40})/([0-9]{1,18})/([0-9]{1,4})")
+
+
 class OrderId(NamedTuple):
     """Where an order was placed: operation ``position`` of entry ``seq`` of ``author``."""
 
@@ -56,3 +60,12 @@ class OrderId(NamedTuple):
 
     def __str__(self) -> str:
         return f"0x{self.author.hex()}/{self.seq}/{self.position}"
+
+    @classmethod
+    def parse(cls, text: str) -> OrderId:
+        """The order so written. Raises ``ValueError``."""
+        match = _ORDER_ID.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no order: 0x<author>/<entry>/<position>")
+        author, seq, position = match.groups()
+        return cls(Address(bytes.fromhex(author)), Seq(int(seq)), int(position))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import asdict
 
-from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq
 from orrange_p2p.core.operations import (
     Amend,
@@ -19,6 +19,7 @@ from orrange_p2p.core.operations import (
     Side,
     TimeInForce,
 )
+from orrange_p2p.core.proofs import prove_order
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.node import Node
@@ -36,6 +37,7 @@ def methods(node: Node) -> dict[str, Method]:
         "book": api.book,
         "epochs": api.epochs,
         "commits": api.commits,
+        "order_proof": api.order_proof,
         "peers": api.peers,
         "connect": api.connect,
         "stop": api.stop,
@@ -119,6 +121,19 @@ class _Api:
             for commit in rows[:MAX_ROWS]
         ]
 
+    async def order_proof(self, params: Params) -> Any:
+        """How an order stood in the latest certified state: an encoded ``OrderProof``."""
+        market = self._market(params)
+        certified = market.replica.certified
+        if certified is None:
+            raise WorldError("no state is certified here yet: ask again in a few seconds")
+        proof = prove_order(certified.certificate, certified.view.orders, _order(params))
+        return {
+            "market": "0x" + market.market_id.hex(),
+            "epoch": certified.header.epoch,
+            "proof": "0x" + proof.encode().hex(),
+        }
+
     async def peers(self, params: Params) -> Any:
         """Connected and remembered peers, and what they said of themselves."""
         return [asdict(row) for row in self._node.neighbours.rows()[:MAX_ROWS]]
@@ -187,6 +202,14 @@ def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dic
 
 def _order_id(name: OrderId) -> dict[str, Any]:
     return {"author": "0x" + name.author.hex(), "seq": name.seq, "position": name.position}
+
+
+def _order(params: Params) -> OrderId:
+    name = params.get("order")
+    try:
+        return OrderId.parse(str(name))
+    except ValueError as error:
+        raise ConfigError(f"'order': {error}") from None
 
 
 def _list(params: Params, name: str) -> list[Any]:

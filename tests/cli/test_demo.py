@@ -149,6 +149,42 @@ def test_what_was_acknowledged_survives_kill_9(directory: Path) -> None:
     assert "no node is running" in gone.stderr
 
 
+# --- orrange proof ---
+
+
+def test_an_order_is_shown_by_the_witnesses_word(directory: Path) -> None:
+    place = {"op": "place", "side": "buy", "price": "100", "quantity": "7"}
+    with running(directory) as node:
+        (name,) = submit(directory, place)
+        live = f"{name['author']}/{name['seq']}/{name['position']}"
+
+        def shown() -> dict[str, Any]:
+            done = orrange("proof", live, "--data-dir", directory)
+            return json.loads(done.stdout) if done.returncode == 0 else {}
+
+        wait_for(lambda: shown().get("live"), node)
+        found = shown()
+        assert (found["side"], found["price"], found["quantity"]) == ("buy", "100", "7")
+        assert (found["open"], found["reserved"], found["filled"]) == ("7", "0", "0")
+        assert found["witnesses"] == "1 of 1"
+        never = orrange("proof", live[:-1] + "9", "--data-dir", directory)
+        assert json.loads(never.stdout)["live"] is False
+        # Whoever has another network's file is not convinced.
+        network = directory / "network.toml"
+        text = network.read_text()
+        network.write_text(text.replace('name = "development"', 'name = "another"'))
+        refused = orrange("proof", live, "--data-dir", directory)
+        network.write_text(text)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("orrange: ")
+        assert "Traceback" not in refused.stderr
+        typo = orrange("proof", "0x12/0/0", "--data-dir", directory)
+        assert typo.returncode == 2
+        assert "0x<author>/<entry>/<position>" in typo.stderr
+    gone = orrange("proof", live, "--data-dir", directory)
+    assert gone.returncode == 3
+
+
 def test_a_port_in_use(directory: Path, tmp_path: Path) -> None:
     with running(directory) as node:
         address = (status(directory) or {})["addresses"][0].partition("/p2p/")[0]

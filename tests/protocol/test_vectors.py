@@ -33,7 +33,7 @@ from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import Address, OrderId, Seq
+from orrange_p2p.core.ids import OrderId
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.reveals import RevealVerifier
@@ -345,8 +345,7 @@ def test_checkpoint_refuses(case: Json) -> None:
 
 def shown_order(case: Json) -> LiveOrder | None:
     proof = proofs.decode_proof(octets(case["input"]))
-    author, seq, position = case["order"].split("/")
-    name = OrderId(Address(octets(author)), Seq(int(seq)), int(position))
+    name = OrderId.parse(case["order"])
     return proofs.verify_order(make_vectors.GENESIS, pair("order_proof")[1], name, proof)
 
 
