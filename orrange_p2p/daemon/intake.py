@@ -27,9 +27,9 @@ from orrange_p2p.ports import Verdict
 Fact = Entry | Tick
 
 QUEUE_BATCHES: Final = 256
-MAX_REMEMBERED: Final = 1 << 14
-"""Copies of a record arrive within seconds of each other: the better part of a minute at 10,000
-orders a second, 32 to an entry."""
+MAX_REMEMBERED: Final = 1 << 13
+"""Copies of a record arrive within seconds of each other; this is a quarter of a minute at 10,000
+orders a second, 32 to an entry, with their accepts."""
 CHECKS_PER_S: Final = 4000.0
 """Signature checks that one peer's gossip may cost, sustained: a tenth of a core. An honest peer
 that forwards 10,000 orders a second, 32 to an entry, needs a twelfth of it."""

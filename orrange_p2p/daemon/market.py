@@ -32,11 +32,11 @@ log = structlog.get_logger()
 
 MAX_VERSIONS: Final = 2
 """Records kept of one name: the second convicts, further ones say nothing new."""
-MAX_NAMES: Final = 1 << 14
+MAX_NAMES: Final = 1 << 13
 """What is neither cut nor decided fits several times over; a larger memory only fills up later."""
 REMEMBERED_EPOCHS: Final = 1024
 """Minutes of them: whoever follows a node asks every few seconds."""
-REMEMBERED_COMMITS: Final = 4096
+REMEMBERED_COMMITS: Final = 2048
 OWN_PEER: Final = PeerId("")
 """Where our own records come from."""
 
@@ -106,7 +106,7 @@ class MarketNode:
         """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
         self._told_halt = False
-        self._versions: dict[tuple[Address, int, int], set[Digest]] = {}
+        self._versions: dict[tuple[Address, int, int], tuple[Digest, ...]] = {}
         """Digests seen lately under one (signer, era or -1 for an entry, number)."""
         self._after_apply = after_apply
 
@@ -166,14 +166,15 @@ class MarketNode:
         an ancestor or for the cut, is let in all the same.
         """
         name = (signer, era, number)
-        others = self._versions.pop(name, set())
+        others = self._versions.pop(name, ())
         if fact.digest not in others and len(others) >= MAX_VERSIONS:
             replica = self.replica
             needed = {*replica.wanted_ticks(), *(entry.digest for entry in replica.blocking())}
             if fact.digest not in needed:
                 self._versions[name] = others
                 return False
-        others.add(fact.digest)
+        if fact.digest not in others:
+            others = (*others, fact.digest)
         while len(self._versions) >= MAX_NAMES:
             del self._versions[next(iter(self._versions))]
         self._versions[name] = others
