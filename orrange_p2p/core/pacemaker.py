@@ -146,6 +146,13 @@ class HeldLogs:
         log = self._logs.get(author)
         return () if log is None else tuple(log.chain)
 
+    def head(self, author: Address) -> Digest:
+        """The last entry of that chain, or where the cut ends: what the next entry follows."""
+        log = self._logs.get(author)
+        if log is None:
+            return Digest(ZERO32)
+        return log.chain[-1] if log.chain else log.head
+
     def next_wanted(self, author: Address) -> Seq:
         """The first number that is not held in the chain: where a fetch goes on."""
         log = self._logs.get(author)

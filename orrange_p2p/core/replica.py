@@ -229,6 +229,10 @@ class Replica:
         rest = [digest for digest in self._wanted if digest not in self._blocking]
         return tuple((first + rest)[:most])
 
+    def lacks_entry_of(self, author: Address) -> bool:
+        """Whether a witness lists an entry of this author that we do not hold."""
+        return any(listed == author for listed, _ in self._wanted.values())
+
     def forget_wanted(self, digests: Iterable[Digest]) -> None:
         """Nobody could serve these: ask no more, unless somebody lists them anew."""
         for digest in digests:

@@ -23,6 +23,7 @@ from orrange_p2p.core.operations import (
 )
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.daemon.signing import Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
 
 GATHER_S: Final = 0.02
@@ -52,9 +53,10 @@ class AuthorLog:
     Signs accepts for its own matches by itself: that is what makes a match binding.
     """
 
-    def __init__(self, node: MarketNode, signer: Signer) -> None:
+    def __init__(self, node: MarketNode, signer: Signer, signing: Signing) -> None:
         self._node = node
         self._signer = signer
+        self._signing = signing
         self._separator = node.genesis.separator  # hashes the whole genesis each time it is asked
         self._next_seq = Seq(0)
         self._head = Digest(ZERO32)
@@ -79,7 +81,8 @@ class AuthorLog:
         """Write operations into the log; the places they got, once the entry is durable.
 
         All of them go into one entry. Raises ``MalformedError`` for an operation others would
-        refuse, ``WorldError`` while the market is halted or the log is too far ahead of the cut.
+        refuse, ``WorldError`` while the market is halted, the log is too far ahead of the cut or
+        nothing may be signed.
         """
         for operation in operations:
             parse(codec.decode(codec.encode(to_items(operation)), MAX_ENTRY_BYTES))
@@ -101,6 +104,8 @@ class AuthorLog:
     def accept(self, matches: Sequence[Match]) -> None:
         """Queue our accepts for those of ``matches`` that are ours and lack them."""
         node = self._node
+        if not self._signing.is_merged(node.market_id):
+            return  # those still pending then are looked at once it is
         for match in matches:
             if self.address not in (match.maker.author, match.taker.author):
                 continue
@@ -141,6 +146,11 @@ class AuthorLog:
         )
         if last is not None:
             self._next_seq, self._head = Seq(last.number + 1), last.digest
+        while not self._signing.is_merged(self._node.market_id):
+            self._refuse_waiting()
+            with trio.move_on_after(TRY_AGAIN_S):
+                await self._node.changed.wait()
+        self._follow_held()
         self.accept(list(self._node.replica.fold.matches.values()))
         while True:
             await self._filled.wait()
@@ -148,6 +158,37 @@ class AuthorLog:
             while self._waiting:
                 await self._write(self._gather())
             self._filled = trio.Event()
+
+    def _refuse_waiting(self) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._refuse(waiting, str(self._signing.why_no_entry(self._node.market_id)))
+
+    def _refuse(self, batch: Sequence[_Submission], reason: str) -> None:
+        for submission in batch:
+            submission.error = WorldError(reason)
+            submission.done.set()
+        # Nobody waits for our accepts, and they must not be lost: they stay for later.
+        self._waiting.extendleft(s for s in reversed(batch) if not s.is_awaited)
+
+    def _why_not(self) -> str | None:
+        """Why no entry may be signed now."""
+        node = self._node
+        if node.replica.halt is not None:
+            reason = node.replica.halt.reason.value
+            return f"the market is halted ({reason}); the node's log says more"
+        uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
+        if uncut >= HELD_AHEAD - 1:
+            return f"{uncut} entries wait to be committed: too few witnesses are reachable"
+        return self._signing.why_no_entry(node.market_id)
+
+    def _follow_held(self) -> None:
+        """Go on after the last entry of ours that we hold, wherever it was signed: after a restore
+        the store has it from the network, and another one under its number would be a fork."""
+        logs = self._node.replica.logs
+        held = logs.next_wanted(self.address)
+        if held > self._next_seq:
+            self._next_seq, self._head = held, logs.head(self.address)
 
     def _gather(self) -> list[_Submission]:
         batch: list[_Submission] = []
@@ -164,19 +205,9 @@ class AuthorLog:
 
     async def _write(self, batch: list[_Submission]) -> None:
         node = self._node
-        uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
-        halt = node.replica.halt
-        if uncut >= HELD_AHEAD - 1 or halt is not None:
-            error = WorldError(
-                f"{uncut} entries wait to be committed: too few witnesses are reachable"
-                if halt is None
-                else f"the market is halted ({halt.reason.value}); the node's log says more"
-            )
-            for submission in batch:
-                submission.error = error
-                submission.done.set()
-            # Nobody waits for our accepts, and they must not be lost: they stay for later.
-            self._waiting.extendleft(s for s in reversed(batch) if not s.is_awaited)
+        reason = self._why_not()
+        if reason is not None:
+            self._refuse(batch, reason)
             with trio.move_on_after(TRY_AGAIN_S):
                 await node.changed.wait()
             return

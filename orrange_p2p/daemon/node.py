@@ -21,6 +21,7 @@ from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
 from orrange_p2p.daemon.repair import Repair, SyncServer
+from orrange_p2p.daemon.signing import Signing
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
 
@@ -88,8 +89,14 @@ class Node:
                 f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
             )
         self._witness = witness
+        own = {signer.address for signer in traders}
+        if witness is not None:
+            own.add(witness[0].address)
+        self.signing = Signing(store, clock, own)
         self._logs = {
-            market_id: {signer.address: AuthorLog(market, signer) for signer in traders}
+            market_id: {
+                signer.address: AuthorLog(market, signer, self.signing) for signer in traders
+            }
             for market_id, market in self.markets.items()
         }
         self._repairs = [Repair(market) for market in self.markets.values()]
@@ -124,6 +131,7 @@ class Node:
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Replay the store, join the network and serve until ``stop`` or cancellation."""
+        await self.signing.load(list(self.markets))
         for market in self.markets.values():
             loaded = await market.load()
             log.info("replayed", records=loaded, epoch=market.replica.epoch)
@@ -135,12 +143,13 @@ class Node:
                     if not market.on_evidence:
                         market.on_evidence.append(author.report)  # one report is enough
                     nursery.start_soon(author.run)
+                nursery.start_soon(self.signing.merge, market, repair)
                 nursery.start_soon(market.run)
                 nursery.start_soon(repair.run)
                 if self._witness is not None:
                     signer, chains = self._witness
                     chain = chains[market.market_id]
-                    nursery.start_soon(WitnessLoop(market, signer, chain).run)
+                    nursery.start_soon(WitnessLoop(market, signer, chain, self.signing).run)
             nursery.start_soon(self.neighbours.run)
             ready()
             await self._stopping.wait()

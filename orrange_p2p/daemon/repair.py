@@ -8,7 +8,7 @@ nobody has, unless the cut needs it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import trio
@@ -16,9 +16,11 @@ import trio
 from orrange_p2p.core import sync
 from orrange_p2p.core.errors import ForeignError, PeerError, WorldError
 from orrange_p2p.core.frames import FLUSH_BYTES, Frame
-from orrange_p2p.core.ids import Digest, Era, PeerId, Round
+from orrange_p2p.core.ids import Address, Digest, Era, PeerId, Round, Seq
+from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.sync import (
     EntriesWanted,
+    LogRange,
     RecordsWanted,
     Reply,
     Request,
@@ -105,11 +107,13 @@ class Repair:
         if not due or peer is None:
             return
         blocking = {entry.digest for entry in node.replica.blocking()}
+        # Somebody who has it gets two chances to say so, however many they are.
+        most_tries = max(MAX_TRIES, 2 * len(node.transport.peers()))
         hopeless = []
         for digest in due:
             tries = missed[digest][1] + 1
             missed[digest] = (now_ms, tries)
-            if tries > MAX_TRIES and digest not in blocking:
+            if tries > most_tries and digest not in blocking:
                 hopeless.append(digest)
         node.replica.forget_wanted(hopeless)
         await self._pull(peer, RecordsWanted(node.market_id, tuple(due)))
@@ -138,6 +142,23 @@ class Repair:
                 return
             if not self._is_behind():
                 return
+
+    async def ask_all_for_logs(self, authors: Iterable[Address]) -> int:
+        """Ask every peer for what follows in these logs; how many records were new."""
+        node = self._node
+        firsts = [(author, node.replica.logs.next_wanted(author)) for author in authors]
+        ranges = [LogRange(author, first, Seq(first + HELD_AHEAD)) for author, first in firsts]
+        request = EntriesWanted(node.market_id, tuple(ranges[: sync.MAX_RANGES]))
+        fresh = 0
+
+        async def ask(peer: PeerId) -> None:
+            nonlocal fresh
+            fresh += await self._pull(peer, request)
+
+        async with trio.open_nursery() as nursery:
+            for peer in node.transport.peers():
+                nursery.start_soon(ask, peer)
+        return fresh
 
     def _position(self) -> tuple[Era, int]:
         return self._node.replica.era, self._node.replica.clock.highest_quorum_round

@@ -12,6 +12,7 @@ from orrange_p2p.core.pacemaker import Pacemaker, Wait
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.daemon.market import MarketNode
+from orrange_p2p.daemon.signing import LOOK_EVERY_S, Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
 
 OFFER_AGAIN_S: Final = 1.0
@@ -21,8 +22,11 @@ OFFER_AGAIN_S: Final = 1.0
 class WitnessLoop:
     """Ticks for one witness in one market."""
 
-    def __init__(self, node: MarketNode, signer: Signer, chain: RevealChain) -> None:
+    def __init__(
+        self, node: MarketNode, signer: Signer, chain: RevealChain, signing: Signing
+    ) -> None:
         self._node = node
+        self._signing = signing
         self._signer = signer
         self._chain = chain
         self._era: Era | None = None
@@ -35,6 +39,10 @@ class WitnessLoop:
         node = self._node
         while True:
             changed = node.changed
+            if self._signing.why_no_tick(node.market_id, node.replica.era) is not None:
+                with trio.move_on_after(LOOK_EVERY_S):
+                    await changed.wait()
+                continue
             pacemaker = await self._current_pacemaker()
             now_ms = TimeMs(node.clock.monotonic_ms())
             step = pacemaker.poll(now_ms)
