@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wants_json
+from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, run_line, wants_json
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import TimeMs
@@ -19,7 +18,6 @@ from orrange_p2p.daemon.config import (
     ROLES,
     DataDir,
     NodeConfig,
-    default_data_dir,
     load_config,
     load_genesis,
     parse_bootstrap,
@@ -130,9 +128,6 @@ def _report(config: NodeConfig, network: Genesis, made: list[Path]) -> dict[str,
                 f'[[witnesses]]\naddress = "0x{witness.address.hex()}"\n'
                 f"weight = {witness.weight}\nanchors = [{anchors}]"
             )
-    run = "orrange run"
-    if directory.path != default_data_dir():
-        run += f" --data-dir {shlex.quote(str(directory.path))}"
     traders = datadir.trader_addresses(directory) if config.is_trader else []
     return {
         "data_dir": str(directory.path),
@@ -145,7 +140,7 @@ def _report(config: NodeConfig, network: Genesis, made: list[Path]) -> dict[str,
         "traders": [f"0x{address.hex()}" for address in traders],
         "listen": list(config.listen),
         "notes": notes,
-        "next": run,
+        "next": run_line(directory.path),
     }
 
 

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "status": "Ask the running node how it is.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
+    "backup": "Write all of a node to one file.",
+    "restore": "Make a data directory from a backup.",
     "demo": "Watch nodes on this machine build one order book.",
     "replay": "Hold the matcher against a recorded exchange session.",
     "bench": "Measure the matcher, the ingest path and whole networks.",

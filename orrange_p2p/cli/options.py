@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ class _OrderIdType(click.ParamType[OrderId]):
 
 
 ORDER_ID = _OrderIdType()
+
+
+def run_line(data_dir: Path) -> str:
+    """What to type to run a node there."""
+    if data_dir == default_data_dir():
+        return "orrange run"
+    return f"orrange run --data-dir {shlex.quote(str(data_dir))}"
 
 
 def wants_json(as_json: bool) -> bool:

@@ -62,6 +62,7 @@ class _Api:
                 for peer in node.transport.peers().values()
             ],
             "roles": list(node.roles),
+            "signs_nothing": _why_not(node),
             "authors": ["0x" + address.hex() for address in node.authors],
             "uptime_s": (node.clock.monotonic_ms() - node.started_ms) // 1000,
             "markets": [
@@ -169,6 +170,12 @@ class _Api:
             if named == "0x" + address.hex():
                 return log
         raise ConfigError(f"no author {named!r} here; one of {['0x' + a.hex() for a in logs]}")
+
+
+def _why_not(node: Node) -> str | None:
+    """Why no entry is signed, in words; None if all is well."""
+    reasons = {node.signing.why_no_entry(market_id) for market_id in node.markets} - {None}
+    return next(iter(reasons), None)
 
 
 def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ DIR/                 0700
         witness.key      signs ticks
         reveal.key       secret behind the witness's hash chains
         trader-1.key ... one log each
+    never-signed     until the first start
     store.sqlite     0600
     rpc.sock         0600
 """
@@ -100,6 +101,12 @@ class DataDir:
     @property
     def store(self) -> Path:
         return self.path / "store.sqlite"
+
+    @property
+    def never_signed(self) -> Path:
+        """There until the node's first start: its keys are new, so that an absent store is none
+        that was lost."""
+        return self.path / "never-signed"
 
     @property
     def rpc_socket(self) -> Path:

@@ -57,6 +57,8 @@ def make_directory(directory: DataDir) -> bool:
 
 def make_keys(directory: DataDir, *, is_witness: bool, traders: int) -> list[Path]:
     """Draw the keys that are missing; the paths of the new ones. Checks those that are there."""
+    if not any(directory.keys.iterdir()) and not directory.store.exists():
+        _write_new(directory.never_signed, "These keys have signed nothing yet.\n")
     wanted = [directory.peer_key]
     if is_witness:
         wanted += [directory.witness_key, directory.reveal_key]

@@ -6,7 +6,9 @@ import gc
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Final
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 import trio
@@ -15,16 +17,16 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.daemon import api, datadir
+from orrange_p2p.daemon import api, datadir, signing
 from orrange_p2p.daemon.config import NodeConfig
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
-from orrange_p2p.rpc.server import RpcServer, listening
+from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.keyfile import open_signer, read_secret
-from orrange_p2p.store.sqlite import open_sqlite_store
+from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 
 log = structlog.get_logger()
 
@@ -58,10 +60,12 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
                     f"{directory.network}: put the right key back"
                 )
         witness = (signer, chains)
+    begins_with = {} if directory.never_signed.exists() else signing.restored()
     async with (
-        open_sqlite_store(directory.store, genesis.network_id) as store,
+        open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
         open_transport(secret=read_secret(directory.peer_key), listen=config.listen) as transport,
     ):
+        directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
         node = Node(
             genesis,
             store,
@@ -74,17 +78,31 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             traders=traders,
             after_apply=after_apply,
         )
+        methods: dict[str, Method] = {
+            **api.methods(node),
+            "copy_store": partial(_copy_store, store),
+        }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
         lan = found_on_lan(transport.addresses, genesis.network_id, node.neighbours.hear)
         async with (
             lan if config.lan_discovery else nullcontext(),
-            listening(config.rpc_socket, RpcServer(api.methods(node))),
+            listening(config.rpc_socket, RpcServer(methods)),
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_stop_on_signal, node)
             await node.run()
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+async def _copy_store(store: SqliteStore, params: Params) -> Any:
+    """Copy the store into a new file, an absolute path: for ``orrange backup``."""
+    file = params.get("file")
+    if not isinstance(file, str) or not Path(file).is_absolute():
+        raise ConfigError("'file' must be an absolute path")
+    await store.backup(Path(file), signing.restored())
+    log.info("copied the store", file=file)
+    return True
 
 
 async def _stop_on_signal(node: Node) -> None:

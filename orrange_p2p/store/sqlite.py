@@ -173,6 +173,10 @@ class SqliteStore:
     async def meta(self, name: str) -> bytes | None:
         return await self._exclusive(lambda: self._file.meta(name))
 
+    async def backup(self, path: Path, marks: Mapping[str, bytes]) -> None:
+        """As ``SqliteFile.backup``."""
+        await self._exclusive(lambda: self._file.backup(path, marks))
+
     async def _exclusive(self, call: Callable[[], _Answer]) -> _Answer:
         async with self._disk:
             return await self._run(call)
@@ -193,9 +197,12 @@ class SqliteStore:
 
 
 @asynccontextmanager
-async def open_sqlite_store(path: Path, network_id: NetworkId) -> AsyncIterator[SqliteStore]:
-    """Open or create the store of a network; closed on leaving. Errors as ``SqliteFile``'s."""
-    store = SqliteStore(await trio.to_thread.run_sync(SqliteFile, path, network_id))
+async def open_sqlite_store(
+    path: Path, network_id: NetworkId, begins_with: Mapping[str, bytes] | None = None
+) -> AsyncIterator[SqliteStore]:
+    """Open or create the store of a network; closed on leaving. Arguments and errors as
+    ``SqliteFile``'s."""
+    store = SqliteStore(await trio.to_thread.run_sync(SqliteFile, path, network_id, begins_with))
     try:
         yield store
     finally:

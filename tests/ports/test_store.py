@@ -423,6 +423,24 @@ async def test_a_closed_store_says_so(path: Path) -> None:
         await store.meta("mode")
 
 
+def test_a_copy_is_whole_and_marked_while_the_store_goes_on(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    with SqliteFile(path, NETWORK, {"mode": b"first"}) as file:
+        assert file.meta("mode") == b"first"
+        file.set_meta("mode", b"m")
+        file.append([record(0)])
+        file.backup(copy, {"mark": b"!"})
+        assert file.meta("mark") is None
+        file.append([record(1)])
+        with pytest.raises(StoreError, match="cannot write"):
+            file.backup(copy, {})
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.glob("copy*")] == ["copy.sqlite"]
+    with SqliteFile(copy, NETWORK, {"mode": b"first"}) as file:
+        assert (file.meta("mode"), file.meta("mark")) == (b"m", b"!")
+        assert file.check() == 1
+
+
 def test_one_process_at_a_time(path: Path) -> None:
     with SqliteFile(path, NETWORK), pytest.raises(StoreError, match="in use"):
         SqliteFile(path, NETWORK)
