@@ -14,7 +14,7 @@ import attrs
 from orrange_p2p.core import codec, merkle
 from orrange_p2p.core.errors import ForeignError, InvalidError, MalformedError, SignatureError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, MarketId, Seq
-from orrange_p2p.core.operations import Delegate, Evidence, Operation, parse, to_items
+from orrange_p2p.core.operations import Accept, Delegate, Evidence, Operation, parse, to_items
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import StructType
 
@@ -25,6 +25,8 @@ GROUP: Final = 16
 
 MAX_PROOFS: Final = 8
 """Evidence and delegations in one entry: each costs every node up to two signature checks."""
+Claim = tuple[bytes, bytes, bytes]
+"""Address, digest and signature: that the one signed the other."""
 
 _ENTRY: Final = StructType(
     "Entry(bytes32 market,address author,uint64 seq,bytes32 prev,bytes32 opsRoot)"
@@ -55,6 +57,8 @@ class Entry:
     operations: tuple[Operation, ...]
     signature: bytes
     encoded: bytes = attrs.field(repr=False)
+    accept_claim: Claim | None = None
+    """That the author signed the trades it accepts; None if it accepts none."""
 
     @property
     def author(self) -> Address:
@@ -68,10 +72,18 @@ class Entry:
     def prev(self) -> Digest:
         return self.header.prev
 
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What has to be true of its signatures, besides those that the fold looks at."""
+        own = (self.header.author, self.digest, self.signature)
+        return (own,) if self.accept_claim is None else (own, self.accept_claim)
+
     def verify(self) -> None:
-        """Raises ``SignatureError`` unless the author signed it."""
-        if not secp256k1.is_signed_by(self.header.author, self.digest, self.signature):
-            raise SignatureError(f"entry {self.seq} is not signed by 0x{self.author.hex()}")
+        """Raises ``SignatureError`` unless the author signed it and the trades it accepts."""
+        for claim in self.claims:
+            if not secp256k1.is_signed_by(*claim):
+                what = "entry" if claim[1] == self.digest else "accept of entry"
+                raise SignatureError(f"{what} {self.seq} is not signed by 0x{self.author.hex()}")
 
 
 @attrs.frozen(slots=True)
@@ -82,13 +94,16 @@ class UnsignedEntry:
     digest: Digest
     operations: tuple[Operation, ...]
     _groups: tuple[bytes, ...] = attrs.field(repr=False, alias="groups")
+    _accept_claim: Claim | None = attrs.field(repr=False, alias="accept_claim")
 
     def signed(self, signature: bytes) -> Entry:
         """The finished entry; the signature is trusted to be over ``digest``."""
         encoded = _assemble(self.header, len(self.operations), self._groups, signature)
         if len(encoded) > MAX_ENTRY_BYTES:
             raise InvalidError(f"entry of {len(encoded)} bytes; at most {MAX_ENTRY_BYTES}")
-        return Entry(self.header, self.digest, self.operations, signature, encoded)
+        return Entry(
+            self.header, self.digest, self.operations, signature, encoded, self._accept_claim
+        )
 
 
 def draft(
@@ -110,9 +125,9 @@ def draft(
     items = [to_items(operation) for operation in operations]
     groups = _encode_groups(items)
     parsed = tuple(parse(codec.decode(codec.encode(item), MAX_ENTRY_BYTES)) for item in items)
-    _check_proofs(parsed)
+    claim = _check_costs(parsed, author, separator)
     header = EntryHeader(market, author, seq, prev, merkle.list_root(groups))
-    return UnsignedEntry(header, header.digest(separator), parsed, tuple(groups))
+    return UnsignedEntry(header, header.digest(separator), parsed, tuple(groups), claim)
 
 
 def decode_entry(data: bytes, separator: bytes, market: MarketId) -> Entry:
@@ -134,11 +149,11 @@ def decode_entry(data: bytes, separator: bytes, market: MarketId) -> Entry:
         raise MalformedError("entry without operations")
     _check_chain(seq, prev)
     operations = tuple([parse(item) for item in items])
-    _check_proofs(operations)
+    claim = _check_costs(operations, author, separator)
     groups = _encode_groups(items)
     header = EntryHeader(market, author, seq, prev, merkle.list_root(groups))
     codec.require_canonical(_assemble(header, len(items), groups, signature), data)
-    return Entry(header, header.digest(separator), operations, signature, data)
+    return Entry(header, header.digest(separator), operations, signature, data, claim)
 
 
 def _check_chain(seq: Seq, prev: Digest) -> None:
@@ -146,10 +161,23 @@ def _check_chain(seq: Seq, prev: Digest) -> None:
         raise InvalidError("the first entry of a log, and only the first, has prev zero")
 
 
-def _check_proofs(operations: Sequence[Operation]) -> None:
-    proofs = [operation for operation in operations if type(operation) in (Evidence, Delegate)]
-    if len(proofs) > MAX_PROOFS:
+def _check_costs(
+    operations: Sequence[Operation], author: Address, separator: bytes
+) -> Claim | None:
+    """Operations that cost others signature checks are few; what the accept claims, if any."""
+    proofs = 0
+    claim: Claim | None = None
+    for operation in operations:
+        kind = type(operation)
+        if kind is Evidence or kind is Delegate:
+            proofs += 1
+        elif isinstance(operation, Accept):
+            if claim is not None:
+                raise InvalidError("an entry has at most one accept: it may name many matches")
+            claim = (author, operation.digest(separator), operation.signature)
+    if proofs > MAX_PROOFS:
         raise InvalidError(f"more than {MAX_PROOFS} pieces of evidence and delegations")
+    return claim
 
 
 def _encode_groups(items: Sequence[codec.Value]) -> list[bytes]:

@@ -47,8 +47,6 @@ from orrange_p2p.core.matches import (
     MatchEvent,
     MatchGroup,
     MatchState,
-    match_id,
-    trade_terms,
 )
 from orrange_p2p.core.operations import (
     Accept,
@@ -158,7 +156,6 @@ class Fold(MarketState):
         self._traded: list[Match] = []
         self._lapsed: list[Lapse] = []
         self._refused: list[tuple[OrderId, Refusal]] = []
-        self._accepting: set[tuple[MatchId, Address]] = set()
         self._returned: dict[LiveOrder, int] = {}
 
     def begin_era(self, table: WitnessTable) -> None:
@@ -331,14 +328,15 @@ class Fold(MarketState):
     # --- phase 3: accepts ---
 
     def _accepts(self, entries: list[Entry]) -> None:
-        self._accepting.clear()
+        # That the author signed the trades was verified with the entry.
         for entry in entries:
             for operation in entry.operations:
-                if type(operation) is Accept:
-                    self._accept(entry.author, operation)
+                if isinstance(operation, Accept):
+                    for match_id, terms in operation.matches:
+                        self._accept(entry.author, match_id, terms)
 
-    def _accept(self, author: Address, operation: Accept) -> None:
-        match = self.matches.get(operation.match_id)
+    def _accept(self, author: Address, match_id: MatchId, terms: bytes) -> None:
+        match = self.matches.get(match_id)
         if match is None or match.accepted_by(author):
             return
         if match.deadline_epoch and self.epoch > match.deadline_epoch:
@@ -349,14 +347,8 @@ class Fold(MarketState):
             event = MatchEvent.TAKER_ACCEPTS
         else:
             return
-        if (match.id, author) in self._accepting:
-            return  # one signature is checked per side and epoch: bad ones must not be cheap
-        self._accepting.add((match.id, author))
-        digest = trade_terms(self.market, self.market_id, match).digest(self._separator)
-        if not secp256k1.is_signed_by(author, digest, operation.signature):
-            return
         match.advance(event)
-        match.terms[author] = operation.terms
+        match.terms[author] = terms
         self.note_match(match)
         if match.state == MatchState.BOUND:
             for order in self.orders_of(match):
@@ -599,13 +591,8 @@ class Fold(MarketState):
             if ordinal % GROUP == 0:
                 self._match_group = MatchGroup(self.epoch, ordinal)
             match = Match(
-                match_id(
-                    self.market_id,
-                    self.epoch,
-                    ordinal,
-                    maker.id,  # type: ignore[arg-type]
-                    order.id,  # type: ignore[arg-type]
-                ),
+                self.market,
+                self.market_id,
                 self.epoch,
                 ordinal,
                 self._match_group,

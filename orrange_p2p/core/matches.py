@@ -38,7 +38,7 @@ RECORD_BYTES: Final = 122
 """One match in a leaf; the last 32 of them name its terms."""
 MAX_SAID_BYTES: Final = 2 * MAX_TERMS_BYTES + 16
 _TRADE: Final = StructType(
-    "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
+    "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
     "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
 )
 
@@ -96,7 +96,8 @@ class Match:
 
     def __init__(
         self,
-        match_id: MatchId,
+        market: Market,
+        market_id: MarketId,
         epoch: Epoch,
         ordinal: int,
         group: MatchGroup,
@@ -106,7 +107,6 @@ class Match:
         price: Price,
         quantity: Lots,
     ) -> None:
-        self.id = match_id
         self.epoch = epoch
         self.ordinal = ordinal
         """Which fill of its epoch it is, counted from 0."""
@@ -121,6 +121,7 @@ class Match:
         """Last epoch in which an accept counts; 0 until the match is seen."""
         self.terms: dict[Address, bytes] = {}
         """What each side said in its accept."""
+        self.id = self.trade(market, market_id).id
 
     @property
     def buyer(self) -> Address:
@@ -129,6 +130,18 @@ class Match:
     @property
     def seller(self) -> Address:
         return self.taker.author if self.maker_side == Side.BUY else self.maker.author
+
+    def trade(self, market: Market, market_id: MarketId) -> Trade:
+        """What it becomes when both accept."""
+        return Trade(
+            market_id,
+            fill_name(market_id, self.epoch, self.ordinal, self.maker, self.taker),
+            self.buyer,
+            self.seller,
+            Amount(self.quantity * market.lot_size),
+            Amount(self.quantity * self.price * market.tick_size),
+            self.epoch,
+        )
 
     def advance(self, event: MatchEvent) -> None:
         """Apply one event; raises ``IllegalTransitionError`` for one the table does not list."""
@@ -163,7 +176,9 @@ class Match:
         )
 
     @classmethod
-    def of_record(cls, market: MarketId, group: MatchGroup, record: bytes) -> Match:
+    def of_record(
+        cls, market: Market, market_id: MarketId, group: MatchGroup, record: bytes
+    ) -> Match:
         """The pending match of a record of the group; what the sides said in their accepts is yet
         to be filled in. Raises ``MalformedError``."""
         if len(record) != RECORD_BYTES:
@@ -178,7 +193,8 @@ class Match:
         made_by = OrderId(maker, maker_seq, maker_position)
         met = OrderId(taker, taker_seq, taker_position)
         match = cls(
-            match_id(market, epoch, ordinal, made_by, met),
+            market,
+            market_id,
             epoch,
             ordinal,
             group,
@@ -234,7 +250,9 @@ class MatchGroup:
         number = int.from_bytes(key[8:], "big")
         return cls(Epoch(int.from_bytes(key[:8], "big")), number * GROUP)
 
-    def load(self, market: MarketId, leaf: bytes, terms: Mapping[bytes, bytes]) -> list[Match]:
+    def load(
+        self, market: Market, market_id: MarketId, leaf: bytes, terms: Mapping[bytes, bytes]
+    ) -> list[Match]:
         """Fill the empty group with the matches of its leaf; these matches.
 
         ``terms``: encoded ``Terms`` by their SHA-256. Raises ``MalformedError`` for what ``leaf``
@@ -243,7 +261,7 @@ class MatchGroup:
         matches = []
         for start in range(0, len(leaf), RECORD_BYTES):
             record = leaf[start : start + RECORD_BYTES]
-            match = Match.of_record(market, self, record)
+            match = Match.of_record(market, market_id, self, record)
             if record[-32:] != ZERO32:
                 match.take_said(terms[record[-32:]])
             self.slots[match.ordinal % GROUP] = match
@@ -254,11 +272,12 @@ class MatchGroup:
         return matches
 
 
-class TradeTerms(NamedTuple):
+class Trade(NamedTuple):
     """What both sides of a match sign and contracts check."""
 
     market: MarketId
-    match_id: MatchId
+    fill: bytes
+    """Which fill of which orders: see ``fill_name``."""
     buyer: Address
     seller: Address
     base_amount: Amount
@@ -267,41 +286,28 @@ class TradeTerms(NamedTuple):
     """Smallest units of quote; exact, since a tick is a whole number of them per lot."""
     epoch: Epoch
 
-    def digest(self, separator: bytes) -> bytes:
-        return _TRADE.digest(separator, self)
+    @property
+    def id(self) -> MatchId:
+        """The EIP-712 struct hash: so whoever names a match has named all of its terms."""
+        return MatchId(_TRADE.hash(self))
 
 
-def match_id(
+def fill_name(
     market: MarketId, epoch: Epoch, ordinal: int, maker: OrderId, taker: OrderId
-) -> MatchId:
+) -> bytes:
     """The name of the ``ordinal``-th fill of an epoch. All of it is known to every node alike."""
-    return MatchId(
-        sha256(
-            b"".join(
-                (
-                    market,
-                    epoch.to_bytes(8, "big"),
-                    ordinal.to_bytes(4, "big"),
-                    maker.author,
-                    maker.seq.to_bytes(8, "big"),
-                    maker.position.to_bytes(2, "big"),
-                    taker.author,
-                    taker.seq.to_bytes(8, "big"),
-                    taker.position.to_bytes(2, "big"),
-                )
+    return sha256(
+        b"".join(
+            (
+                market,
+                epoch.to_bytes(8, "big"),
+                ordinal.to_bytes(4, "big"),
+                maker.author,
+                maker.seq.to_bytes(8, "big"),
+                maker.position.to_bytes(2, "big"),
+                taker.author,
+                taker.seq.to_bytes(8, "big"),
+                taker.position.to_bytes(2, "big"),
             )
-        ).digest()
-    )
-
-
-def trade_terms(market: Market, market_id: MarketId, match: Match) -> TradeTerms:
-    """The trade a match becomes when both accept."""
-    return TradeTerms(
-        market_id,
-        match.id,
-        match.buyer,
-        match.seller,
-        Amount(match.quantity * market.lot_size),
-        Amount(match.quantity * match.price * market.tick_size),
-        match.epoch,
-    )
+        )
+    ).digest()

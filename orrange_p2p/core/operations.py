@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
 from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.ids import MAX_UINT63, Address, Lots, MatchId, Price, Seq
+from orrange_p2p.crypto import keccak_tree
+from orrange_p2p.crypto.eip712 import StructType, signing_digest
 
 MAX_QUANTITY: Final = 1 << 62
 """Prices (ticks) and quantities (lots) go up to here, so that the sum of two fits 64 bits."""
 MAX_TERMS_BYTES: Final = 1024
+MAX_ACCEPTED: Final = 256
+"""Matches that one signature may accept."""
 MAX_ANNOUNCEMENTS: Final = 16
 MAX_EVIDENCE_BYTES: Final = 4096
 MAX_POSITION: Final = 1023
+_TRADES: Final = StructType("Trades(bytes32 root)")
 
 
 class Side(enum.IntEnum):
@@ -96,14 +102,29 @@ class Amend(NamedTuple):
     order: Place
 
 
-class Accept(NamedTuple):
-    """Bind oneself to a match."""
+class Accepted(NamedTuple):
+    """One match that its author binds itself to."""
 
     match_id: MatchId
-    signature: bytes
-    """65 bytes over the EIP-712 ``Trade`` of the match: what contracts check."""
     terms: bytes
     """What settlement needs first (addresses, keys, hash of the secret); opaque to the book."""
+
+
+class Accept(NamedTuple):
+    """Bind oneself to matches, all of them by one signature that contracts check."""
+
+    matches: tuple[Accepted, ...]
+    """Ascending by id, each once."""
+    signature: bytes
+    """65 bytes over ``digest``."""
+
+    def digest(self, separator: bytes) -> bytes:
+        """Of one match the EIP-712 digest of its ``Trade``, whose struct hash its id is; of several
+        that of ``Trades``, which holds the root of the tree over their ids."""
+        ids = [accepted.match_id for accepted in self.matches]
+        if len(ids) == 1:
+            return signing_digest(separator, ids[0])
+        return _TRADES.digest(separator, (keccak_tree.root(ids),))
 
 
 class Announce(NamedTuple):
@@ -256,10 +277,20 @@ def _amend(items: tuple[codec.Value, ...]) -> Operation:
 
 
 def _accept(items: tuple[codec.Value, ...]) -> Operation:
-    return Accept(
-        MatchId(codec.octets(items[1], 32, "match id")),
-        codec.octets(items[2], 65, "trade signature"),
-        codec.octets_upto(items[3], MAX_TERMS_BYTES, "terms"),
+    rows = codec.items(items[1], MAX_ACCEPTED, "accepted matches")
+    matches = tuple([_accepted(row) for row in rows])
+    if not matches:
+        raise MalformedError("accept of no match")
+    if any(one.match_id >= other.match_id for one, other in pairwise(matches)):
+        raise MalformedError("accepted matches are not in ascending order of ids, each once")
+    return Accept(matches, codec.octets(items[2], 65, "signature of trades"))
+
+
+def _accepted(row: codec.Value) -> Accepted:
+    item = codec.array(row, 2, "accepted match")
+    return Accepted(
+        MatchId(codec.octets(item[0], 32, "match id")),
+        codec.octets_upto(item[1], MAX_TERMS_BYTES, "terms"),
     )
 
 
@@ -293,7 +324,7 @@ _SHAPES: Final[dict[int, tuple[str, int, _Build]]] = {
     1: ("cancel", 3, _cancel),
     2: ("cancel_all", 1, lambda items: CancelAll()),
     3: ("amend", 13, _amend),
-    4: ("accept", 4, _accept),
+    4: ("accept", 3, _accept),
     5: ("announce", 2, _announce),
     6: ("delegate", 5, _delegate),
     7: ("evidence", 4, _evidence),

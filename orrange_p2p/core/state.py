@@ -98,7 +98,9 @@ class MarketState:
                 if order.open > 0:
                     self.book.restore(order)
         for key, leaf in leaves.matches:
-            for match in MatchGroup.of_key(key).load(self.market_id, leaf, leaves.terms):
+            for match in MatchGroup.of_key(key).load(
+                self.market, self.market_id, leaf, leaves.terms
+            ):
                 self.matches[match.id] = match
         self._orders_map = map_of([leaves.orders], ORDER_KEY_BYTES)
         self._matches_map = map_of([leaves.matches], MATCH_KEY_BYTES)

@@ -118,6 +118,11 @@ class Tick:
     def reveal(self) -> bytes:
         return self.body.reveal
 
+    @property
+    def claims(self) -> tuple[tuple[bytes, bytes, bytes], ...]:
+        """Address, digest and signature: what has to be true of it."""
+        return ((self.header.witness, self.digest, self.signature),)
+
     def verify(self) -> None:
         """Raises ``SignatureError`` unless the witness signed it."""
         if not secp256k1.is_signed_by(self.witness, self.digest, self.signature):

@@ -37,6 +37,11 @@ def word(value: int | bytes) -> bytes:
     return value.rjust(32, b"\0")
 
 
+def signing_digest(separator: bytes, struct_hash: bytes) -> bytes:
+    """What is signed for a struct in the domain of that separator."""
+    return keccak256(b"\x19\x01" + separator + struct_hash)
+
+
 class StructType:
     """One EIP-712 struct type; ``digest`` names and is signed for one value of it."""
 
@@ -48,5 +53,8 @@ class StructType:
 
     def digest(self, separator: bytes, fields: Sequence[int | bytes]) -> bytes:
         """The signing digest for ``fields`` in declaration order."""
-        struct = keccak256(self.type_hash + b"".join(map(word, fields)))
-        return keccak256(b"\x19\x01" + separator + struct)
+        return signing_digest(separator, self.hash(fields))
+
+    def hash(self, fields: Sequence[int | bytes]) -> bytes:
+        """``hashStruct``: the value's name in any domain."""
+        return keccak256(self.type_hash + b"".join(map(word, fields)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 import trio
@@ -11,10 +12,12 @@ import trio
 from orrange_p2p.core import codec, entries
 from orrange_p2p.core.entries import MAX_ENTRY_BYTES, MAX_ENTRY_OPERATIONS
 from orrange_p2p.core.errors import WorldError
-from orrange_p2p.core.ids import ZERO32, Address, Digest, OrderId, Seq
-from orrange_p2p.core.matches import Match, trade_terms
+from orrange_p2p.core.ids import ZERO32, Address, Digest, MatchId, OrderId, Seq
+from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import (
+    MAX_ACCEPTED,
     Accept,
+    Accepted,
     Evidence,
     EvidenceKind,
     Operation,
@@ -40,11 +43,15 @@ class _Submission:
     def __init__(self, operations: Sequence[Operation], is_awaited: bool) -> None:
         self.is_awaited = is_awaited
         self.operations = tuple(operations)
-        self.size = sum(len(codec.encode(to_items(operation))) for operation in operations)
+        self.size = sum(map(_size_of, operations))
         self.submitted_ms = 0
         self.done = trio.Event()
         self.named: tuple[OrderId, ...] = ()
         self.error: WorldError | None = None
+
+
+def _size_of(operation: Operation) -> int:
+    return len(codec.encode(to_items(operation)))
 
 
 class AuthorLog:
@@ -61,6 +68,7 @@ class AuthorLog:
         self._next_seq = Seq(0)
         self._head = Digest(ZERO32)
         self._waiting: deque[_Submission] = deque()
+        self._to_accept: dict[MatchId, Match] = {}
         self._filled = trio.Event()
 
     @property
@@ -102,18 +110,15 @@ class AuthorLog:
         return submission
 
     def accept(self, matches: Sequence[Match]) -> None:
-        """Queue our accepts for those of ``matches`` that are ours and lack them."""
-        node = self._node
-        if not self._signing.is_merged(node.market_id):
+        """Accept those of ``matches`` that are ours and lack it, with the next entries we write."""
+        if not self._signing.is_merged(self._node.market_id):
             return  # those still pending then are looked at once it is
         for match in matches:
-            if self.address not in (match.maker.author, match.taker.author):
-                continue
-            if match.accepted_by(self.address):
-                continue
-            terms = trade_terms(node.market, node.market_id, match)
-            signature = self._signer.sign(Digest(terms.digest(self._separator)))
-            self._enqueue([Accept(match.id, signature, b"")], is_awaited=False)
+            if self.address in (match.maker.author, match.taker.author):
+                if not match.accepted_by(self.address):
+                    self._to_accept[match.id] = match
+        if self._to_accept:
+            self._filled.set()
 
     def report(self, proofs: Sequence[Evidence]) -> None:
         """Queue evidence of forks for the log, so that every node freezes their authors."""
@@ -147,7 +152,7 @@ class AuthorLog:
         if last is not None:
             self._next_seq, self._head = Seq(last.number + 1), last.digest
         while not self._signing.is_merged(self._node.market_id):
-            self._refuse_waiting()
+            self._refuse_waiting(str(self._signing.why_no_entry(self._node.market_id)))
             with trio.move_on_after(TRY_AGAIN_S):
                 await self._node.changed.wait()
         self._follow_held()
@@ -155,21 +160,16 @@ class AuthorLog:
         while True:
             await self._filled.wait()
             await trio.sleep(GATHER_S)
-            while self._waiting:
-                await self._write(self._gather())
+            while self._waiting or self._to_accept:
+                await self._write()
             self._filled = trio.Event()
 
-    def _refuse_waiting(self) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._refuse(waiting, str(self._signing.why_no_entry(self._node.market_id)))
-
-    def _refuse(self, batch: Sequence[_Submission], reason: str) -> None:
-        for submission in batch:
+    def _refuse_waiting(self, reason: str) -> None:
+        for submission in self._waiting:
             submission.error = WorldError(reason)
             submission.done.set()
-        # Nobody waits for our accepts, and they must not be lost: they stay for later.
-        self._waiting.extendleft(s for s in reversed(batch) if not s.is_awaited)
+        # Nobody waits for evidence, and it must not be lost: it stays for later, as accepts do.
+        self._waiting = deque(s for s in self._waiting if not s.is_awaited)
 
     def _why_not(self) -> str | None:
         """Why no entry may be signed now."""
@@ -190,28 +190,46 @@ class AuthorLog:
         if held > self._next_seq:
             self._next_seq, self._head = held, logs.head(self.address)
 
-    def _gather(self) -> list[_Submission]:
+    def _accepts(self) -> tuple[Accept, ...]:
+        """One accept of matches that still wait for us; its signature covers them all."""
+        pending = self._node.replica.fold.matches
+        for name in [name for name in self._to_accept if name not in pending]:
+            del self._to_accept[name]
+        chosen = sorted(islice(self._to_accept, MAX_ACCEPTED))
+        if not chosen:
+            return ()
+        unsigned = Accept(tuple([Accepted(name, b"") for name in chosen]), b"")
+        signature = self._signer.sign(Digest(unsigned.digest(self._separator)))
+        return (unsigned._replace(signature=signature),)
+
+    def _gather(self, accepts: tuple[Accept, ...]) -> list[_Submission]:
         batch: list[_Submission] = []
-        count = 0
-        size = ENTRY_OVERHEAD_BYTES
+        count = len(accepts)
+        size = ENTRY_OVERHEAD_BYTES + sum(map(_size_of, accepts))
         while self._waiting:
             following = self._waiting[0]
             count += len(following.operations)
             size += following.size
-            if batch and (count > MAX_ENTRY_OPERATIONS or size > MAX_ENTRY_BYTES):
+            if (batch or accepts) and (count > MAX_ENTRY_OPERATIONS or size > MAX_ENTRY_BYTES):
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _write(self, batch: list[_Submission]) -> None:
+    async def _write(self) -> None:
+        """One entry, or a refusal of what waits."""
         node = self._node
         reason = self._why_not()
         if reason is not None:
-            self._refuse(batch, reason)
+            self._refuse_waiting(reason)
             with trio.move_on_after(TRY_AGAIN_S):
                 await node.changed.wait()
             return
+        accepts = self._accepts()
+        batch = self._gather(accepts)
         operations = [operation for submission in batch for operation in submission.operations]
+        operations += accepts
+        if not operations:
+            return
         seq = self._next_seq
         draft = entries.draft(
             self._separator, node.market_id, self.address, seq, self._head, operations
@@ -219,7 +237,11 @@ class AuthorLog:
         entry = draft.signed(self._signer.sign(draft.digest))
         await node.store.append_own([Record.of_entry(entry)])
         self._next_seq, self._head = Seq(seq + 1), entry.digest
-        node.note_submitted(entry, min(submission.submitted_ms for submission in batch))
+        for accept in accepts:
+            for name, _ in accept.matches:
+                self._to_accept.pop(name, None)
+        if batch:
+            node.note_submitted(entry, min(submission.submitted_ms for submission in batch))
         node.outbox.put(entry)
         await node.take_own(entry)
         position = 0

@@ -30,8 +30,8 @@ from orrange_p2p.core.ids import (
     Seq,
     TimeMs,
 )
-from orrange_p2p.core.matches import Match, trade_terms
-from orrange_p2p.core.operations import Accept, Delegate, Evidence, Operation, Place, Side
+from orrange_p2p.core.matches import Match
+from orrange_p2p.core.operations import Accept, Accepted, Delegate, Evidence, Operation, Place, Side
 from orrange_p2p.core.state import Leaves
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto.hashes import sha256
@@ -94,8 +94,8 @@ class History:
         return OrderId(key.address, entry.seq, 0)
 
     def accept(self, key: Key, match: Match, terms: bytes = b"") -> Accept:
-        digest = trade_terms(self.market, self.market_id, match).digest(self.genesis.separator)
-        return Accept(match.id, key.sign(digest), terms)
+        unsigned = Accept((Accepted(match.id, terms),), bytes(65))
+        return unsigned._replace(signature=key.sign(unsigned.digest(self.genesis.separator)))
 
     def delegate(self, owner: Key, session: Key, cap: int, expiry_ms: int) -> Delegate:
         digest = delegation_digest(

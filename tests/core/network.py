@@ -29,8 +29,16 @@ from orrange_p2p.core.ids import (
     TimeMs,
     Weight,
 )
-from orrange_p2p.core.matches import trade_terms
-from orrange_p2p.core.operations import Accept, Amend, Cancel, CancelAll, Evidence, Operation, Place
+from orrange_p2p.core.operations import (
+    Accept,
+    Accepted,
+    Amend,
+    Cancel,
+    CancelAll,
+    Evidence,
+    Operation,
+    Place,
+)
 from orrange_p2p.core.pacemaker import Pacemaker, TickDraft, Wait
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.reveals import RevealChain
@@ -501,16 +509,18 @@ class Network:
 
     def _accepts_of(self, author: Author, home: Node) -> list[Operation]:
         fold = home.replica.fold
-        accepts: list[Operation] = []
+        chosen: list[Accepted] = []
         for match in fold.matches.values():
             if author.key.address in (match.maker.author, match.taker.author):
                 name = match.id + author.key.address
                 if name not in self.accepted and self.dice.random() < 0.8:
                     self.accepted.add(name)
-                    terms = trade_terms(fold.market, self.market_id, match)
-                    signature = author.key.sign(terms.digest(self.genesis.separator))
-                    accepts.append(Accept(match.id, signature, match.id[:5]))
-        return accepts
+                    chosen.append(Accepted(match.id, match.id[:5]))
+        if not chosen:
+            return []
+        unsigned = Accept(tuple(sorted(chosen)), bytes(65))
+        signature = author.key.sign(unsigned.digest(self.genesis.separator))
+        return [unsigned._replace(signature=signature)]
 
     def _evidence_of(self, home: Node) -> list[Operation]:
         """What the node found out, each culprit once."""

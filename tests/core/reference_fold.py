@@ -37,7 +37,7 @@ from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import StructType
 
 TRADE = StructType(
-    "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
+    "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
     "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
 )
 DELEGATION = StructType(
@@ -167,7 +167,6 @@ class ReferenceFold:
         self.lapsed: list[tuple[RefMatch, tuple[bytes, ...]]] = []
         self.refused: list[tuple[OrderId, Refusal]] = []
         self.returned: list[tuple[RefOrder, int]] = []
-        self.tried: set[tuple[bytes, bytes]] = set()
         self.alive_before = [order for order in self.orders if order.is_live]
         for entry in facts.entries:
             self.account(entry.author)
@@ -188,7 +187,8 @@ class ReferenceFold:
         for entry in entries:
             for operation in entry.operations:
                 if isinstance(operation, Accept):
-                    self.accept(entry.author, operation)
+                    for match_id, terms in operation.matches:
+                        self.accept(entry.author, match_id, terms)
         places: list[tuple[bytes, OrderId, Place]] = []
         for author in sorted({entry.author for entry in entries}):
             places += self.collect(author, [e for e in entries if e.author == author])
@@ -276,28 +276,15 @@ class ReferenceFold:
 
     # Accepts.
 
-    def accept(self, author: bytes, operation: Accept) -> None:
+    def accept(self, author: bytes, match_id: bytes, terms: bytes) -> None:
         for match in self.pending():
-            if match.id != operation.match_id or author not in match.parties:
+            if match.id != match_id or author not in match.parties:
                 continue
             late = match.deadline != 0 and self.epoch > match.deadline
-            if late or author in match.terms or (match.id, author) in self.tried:
+            if late or author in match.terms:
                 continue
-            self.tried.add((match.id, author))
+            match.terms[author] = terms
             maker, taker = match.parties
-            buyer, seller = (maker, taker) if match.maker.place.side == 0 else (taker, maker)
-            terms = (
-                self.market_id,
-                match.id,
-                buyer,
-                seller,
-                match.quantity * self.market.lot_size,
-                match.quantity * match.price * self.market.tick_size,
-                match.epoch,
-            )
-            if not is_signed_by(author, TRADE.digest(self.separator, terms), operation.signature):
-                continue
-            match.terms[author] = operation.terms
             if all(party in match.terms for party in match.parties) and maker != taker:
                 match.fate = "traded"
                 self.traded.append(match)
@@ -512,7 +499,18 @@ class ReferenceFold:
         material = self.market_id + struct.pack(">QI", match.epoch, match.ordinal)
         for author, seq, position in (match.maker.id, match.taker.id):
             material += author + struct.pack(">QH", seq, position)
-        return sha256(material).digest()
+        maker, taker = match.parties
+        buyer, seller = (maker, taker) if match.maker.place.side == 0 else (taker, maker)
+        trade = (
+            self.market_id,
+            sha256(material).digest(),
+            buyer,
+            seller,
+            match.quantity * self.market.lot_size,
+            match.quantity * match.price * self.market.tick_size,
+            match.epoch,
+        )
+        return TRADE.hash(trade)
 
     # The root.
 

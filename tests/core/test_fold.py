@@ -28,10 +28,11 @@ from reference_fold import ReferenceFold
 from orrange_p2p.core import book
 from orrange_p2p.core.errors import IllegalTransitionError
 from orrange_p2p.core.fold import EpochOutcome, Refusal
-from orrange_p2p.core.ids import ZERO32, Digest, Lots, OrderId, Seq
+from orrange_p2p.core.ids import ZERO32, Digest, Lots, MatchId, OrderId, Seq
 from orrange_p2p.core.matches import Match, MatchState
 from orrange_p2p.core.operations import (
     Accept,
+    Accepted,
     Amend,
     Announce,
     Cancel,
@@ -98,18 +99,35 @@ def test_both_accepts_may_come_in_one_epoch() -> None:
     assert history.close().trades == (match,)
 
 
-def test_an_accept_that_proves_nothing_is_nothing() -> None:
+def test_an_accept_counts_once_and_of_the_two_sides_alone() -> None:
     history, match = matched()
-    good = history.accept(ANNA, match)
-    history.write(ANNA, Accept(match.id, bytes(65), b""), good)  # one try per side and epoch
-    history.write(BERT, good)  # Anna's signature in Bert's log
     history.write(CARL, history.accept(CARL, match))  # a stranger
-    history.write(DORA, Accept(match.id[:-1] + b"\0", bytes(65), b""))  # no such match
+    history.write(ANNA, no_such_match(history.accept(ANNA, match)))
     history.close()
     assert match.state == MatchState.PENDING
-    history.write(ANNA, good, good)
+    for terms in (b"first", b"second"):
+        history.write(ANNA, history.accept(ANNA, match, terms))
     history.close()
     assert match.state == MatchState.MAKER_ACCEPTED
+    assert match.terms == {ANNA.address: b"first"}
+
+
+def no_such_match(accept: Accept) -> Accept:
+    ((match_id, terms),) = accept.matches
+    return accept._replace(matches=(Accepted(match_id[:-1] + b"\0", terms),))  # type: ignore[arg-type]
+
+
+def test_one_accept_may_name_many_matches() -> None:
+    history = History()
+    for _ in range(3):
+        history.place(ANNA, sell(100, 2))
+        history.place(BERT, buy(100, 2))
+    matches = list(history.fold.matches.values())
+    accepted = [history.accept(ANNA, match).matches[0] for match in matches]
+    unknown = Accepted(MatchId(ZERO32), b"")  # it spoils none of the others
+    history.write(ANNA, Accept(tuple(sorted([unknown, *accepted])), bytes(65)))
+    history.close()
+    assert [match.state for match in matches] == [MatchState.MAKER_ACCEPTED] * 3
 
 
 def test_a_fill_is_at_the_price_of_the_resting_order() -> None:
@@ -841,6 +859,7 @@ class Play:
             self.written[CARL].append(history.fork(KEYS[moves["evidence"]]))
         for key, operations in self.written.items():
             if not history.fold.is_frozen(key.address):
+                operations = merged(operations)
                 half = len(operations) // 2 if len(operations) > 4 else 0
                 for part in (operations[:half], operations[half:]):
                     if part:
@@ -918,9 +937,21 @@ class Play:
         if who in ("both", "taker"):
             self.written[taker].append(history.accept(taker, match, b"t"))
         if who == "bad":
-            self.written[maker].append(Accept(match.id, bytes(65), b""))
+            self.written[maker].append(no_such_match(history.accept(maker, match)))
         if who == "stranger":
-            self.written[EMIL].append(history.accept(taker, match))
+            self.written[EMIL].append(history.accept(EMIL, match))
+
+
+def merged(operations: list[Operation]) -> list[Operation]:
+    """The same with one accept for all matches, at the end: an entry has but one. Unsigned."""
+    named = {
+        accepted.match_id: accepted
+        for operation in operations
+        if isinstance(operation, Accept)
+        for accepted in reversed(operation.matches)
+    }
+    rest = [operation for operation in operations if not isinstance(operation, Accept)]
+    return [*rest, Accept(tuple(sorted(named.values())), bytes(65))] if named else rest
 
 
 def random_moves(dice: random.Random) -> dict:

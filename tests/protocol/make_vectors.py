@@ -40,9 +40,10 @@ from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Address, OrderId
-from orrange_p2p.core.matches import MatchGroup, trade_terms
+from orrange_p2p.core.matches import MatchGroup, Trade
 from orrange_p2p.core.operations import (
     Accept,
+    Accepted,
     Amend,
     Announce,
     Cancel,
@@ -57,7 +58,7 @@ from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
 from orrange_p2p.core.witnesses import WitnessTable
-from orrange_p2p.crypto import secp256k1
+from orrange_p2p.crypto import keccak_tree, secp256k1
 
 FOLDER = Path(__file__).resolve().parents[2] / "protocol" / "vectors"
 START_MS = 1_700_000_000_000
@@ -331,17 +332,22 @@ def eip712_vectors() -> Json:
         delegation,
         delegation_digest(separator, *delegation),
     )
-    from orrange_p2p.core.matches import TradeTerms
-
-    trade = TradeTerms(
+    trade = Trade(
         market, sha256(b"m").digest(), address("alice"), address("bob"), MOST * 1000, MOST**2, 9
     )
     case(
         "trade",
-        "Trade(bytes32 market,bytes32 matchId,address buyer,address seller,"
+        "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
         "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)",
         trade,
-        trade.digest(separator),
+        accept_of("alice", trade.id).digest(separator),
+    )
+    several = digests("m", "n", "o")
+    case(
+        "trades",
+        "Trades(bytes32 root)",
+        (keccak_tree.root(several),),
+        accept_of("alice", *several).digest(separator),
     )
     return document(
         "EIP-712 digests. `values` stand in the order of the type; integers may exceed 2^53.",
@@ -439,6 +445,14 @@ PLAIN = Place(side=0, price=100, quantity=5)
 SIGNED = bytes(range(64)) + b"\x1b"
 
 
+def accept_of(author: str, *ids: bytes, terms: bytes = b"") -> Accept:
+    """An accept of these matches, ascending, signed in the vectors' network."""
+    unsigned = Accept(tuple(Accepted(name, terms) for name in ids), b"")
+    return unsigned._replace(
+        signature=secp256k1.sign(key(author), unsigned.digest(GENESIS.separator))
+    )
+
+
 def entry_vectors() -> Json:
     first = entry_of([PLAIN])
     good: list[tuple[str, Sequence[Operation], Json]] = [
@@ -459,8 +473,9 @@ def entry_vectors() -> Json:
         ("cancel_largest_seq", [Cancel(TOP, 0)], {}),
         ("cancel_all", [CancelAll()], {}),
         ("amend", [Amend(3, 4, PLAIN)], {}),
-        ("accept", [Accept(sha256(b"a match").digest(), SIGNED, b"")], {}),
-        ("accept_longest_terms", [Accept(sha256(b"a match").digest(), SIGNED, b"t" * 1024)], {}),
+        ("accept", [accept_of("alice", *digests("a match"))], {}),
+        ("accept_longest_terms", [accept_of("alice", *digests("m"), terms=b"t" * 1024)], {}),
+        ("accept_of_three", [PLAIN, accept_of("alice", *digests("m", "n", "o"))], {}),
         ("announce", [Announce(("eip155:1:0x" + "ab" * 20, "bip122:000000000019d6:1A1z"))], {}),
         ("announce_nothing", [Announce(())], {}),
         ("announce_sixteen", [Announce(tuple(f"eip155:{i}:0x0" for i in range(16)))], {}),
@@ -518,6 +533,9 @@ def bad_entries(first: Entry) -> list[Json]:
 
     one_item_more = cbor2.dumps([*record, 0])
     proofs = [to_items(Evidence(0, b"", b""))] * 9
+    accept = accept_of("alice", *digests("m", "n"))
+    forged = accept._replace(signature=accept_of("bob", *digests("m", "n")).signature)
+    other_match = accept._replace(matches=accept_of("alice", *digests("m", "o")).matches)
     rows: list[tuple[str, bytes | Json, str, str]] = [
         ("empty", b"", "malformed", "no item"),
         ("not_an_array", b"\x00", "malformed", "an integer where a record is expected"),
@@ -543,6 +561,9 @@ def bad_entries(first: Entry) -> list[Json]:
         ("first_with_prev", raw_entry(plain, prev=some), "invalid", "seq 0 with a prev"),
         ("later_without_prev", raw_entry(plain, seq=1), "invalid", "seq 1 without a prev"),
         ("nine_proofs", raw_entry(proofs), "invalid", "nine pieces of evidence or delegations"),
+        ("two_accepts", raw_entry([to_items(accept)] * 2), "invalid", "an accept names them all"),
+        ("accept_forged", raw_entry([to_items(forged)]), "signature", "the trades signed by bob"),
+        ("accept_other", raw_entry([to_items(other_match)]), "signature", "a match exchanged"),
         ("other_signer", raw_entry(plain, signer="bob"), "signature", "signed by bob"),
         ("other_network", raw_entry(plain, genesis=FOREIGN), "signature", "signed elsewhere"),
         ("high_s", changed(5, high_s), "signature", "the signature's second form"),
@@ -567,7 +588,12 @@ def bad_operations() -> list[Json]:
     def placed(**changes: Any) -> tuple[Any, ...]:
         return (0, *(place | changes).values())
 
-    accept = to_items(Accept(match, SIGNED, b""))
+    two = sorted((match, sha256(b"another").digest()))
+    many = [n.to_bytes(32, "big") for n in range(257)]
+
+    def accepted(*ids: bytes, terms: Any = b"") -> tuple[Any, ...]:
+        return (4, tuple((name, terms) for name in ids), SIGNED)
+
     delegate = to_items(Delegate(address("session"), 50, 9, SIGNED))
     rows: list[tuple[str, Any, str]] = [
         ("operation_not_array", 0, "an operation is an array"),
@@ -609,10 +635,15 @@ def bad_operations() -> list[Json]:
         ("amend_twelve_items", (3, 0, 0, *PLAIN[:-1]), "a field is missing"),
         ("amend_price", (3, 0, 0, *PLAIN._replace(price=0)), "price from 1"),
         ("amend_position", (3, 0, 1024, *PLAIN), "positions go up to 1,023"),
-        ("accept_match_id", (4, match[:31], *accept[2:]), "a match id has 32 bytes"),
-        ("accept_signature", (4, match, SIGNED[:64], b""), "a signature has 65 bytes"),
-        ("accept_terms", (*accept[:3], bytes(1025)), "terms above 1,024 bytes"),
-        ("accept_terms_text", (*accept[:3], "t"), "terms are bytes"),
+        ("accept_match_id", accepted(match[:31]), "a match id has 32 bytes"),
+        ("accept_nothing", accepted(), "an accept names at least one match"),
+        ("accept_257", accepted(*many), "257 matches"),
+        ("accept_descending", accepted(*two[::-1]), "ids are in ascending order"),
+        ("accept_twice", accepted(match, match), "each match once"),
+        ("accept_signature", (*accepted(match)[:2], SIGNED[:64]), "a signature has 65 bytes"),
+        ("accept_no_signature", accepted(match)[:2], "the signature is missing"),
+        ("accept_terms", accepted(match, terms=bytes(1025)), "terms above 1,024 bytes"),
+        ("accept_terms_text", accepted(match, terms="t"), "terms are bytes"),
         ("announce_not_array", (5, "eip155:1:0x0"), "accounts are an array"),
         ("announce_seventeen", (5, ["a"] * 17), "seventeen accounts"),
         ("announce_long", (5, ["a" * 193]), "an account above 192 bytes"),
@@ -1550,11 +1581,7 @@ class Story:
         return outcome
 
     def accepts(self, author: str, *matches: Any, terms: bytes = b"") -> list[Operation]:
-        made: list[Operation] = []
-        for match in matches:
-            digest = trade_terms(MARKET, MARKET.id, match).digest(self.genesis.separator)
-            made.append(Accept(match.id, secp256k1.sign(key(author), digest), terms))
-        return made
+        return [accept_of(author, *sorted(match.id for match in matches), terms=terms)]
 
     def quorum(self, epoch: int) -> list[tuple[str, int]]:
         return [(f"witness {i}", epoch) for i in range(3)]
@@ -1782,17 +1809,12 @@ def returned_quantity(s: Story) -> None:
 def bad_accepts(s: Story) -> None:
     s.epoch("alice bids", ("alice", [buy(100, 1)]))
     made = s.epoch("bob sells", ("bob", [sell(100, 1)]))
-    (good,) = s.accepts("alice", *made.matches)
-    assert isinstance(good, Accept)
-    forged = good._replace(signature=secp256k1.sign(key("bob"), ZERO32))
-    s.epoch(
-        "alice's first accept is badly signed; a second in the same epoch is not looked at",
-        ("alice", [forged, good]),
-    )
     s.epoch("carol is no party", ("carol", s.accepts("carol", *made.matches)))
-    s.epoch("alice accepts, twice", ("alice", [good, good]))
-    s.epoch("of an unknown match", ("bob", [good._replace(match_id=ZERO32)]))
-    s.epoch("bob accepts", ("bob", s.accepts("bob", *made.matches)))
+    for again in ("", " again"):
+        s.epoch(f"alice accepts{again}", ("alice", s.accepts("alice", *made.matches)))
+    s.epoch("of an unknown match", ("bob", [accept_of("bob", ZERO32)]))
+    known = made.matches[0].id
+    s.epoch("of both", ("bob", [accept_of("bob", *sorted((known, ZERO32)))]))
 
 
 def freezing(s: Story) -> None:

@@ -48,6 +48,8 @@ RECORDS = [
 BEYOND_A_SCHEMA = {
     "trailing_byte",
     "not_minimal",
+    "operation: accept_descending",
+    "operation: accept_twice",
     "operation: place_post_only_ioc",
     "operation: place_post_only_fok",
     "operation: place_post_only_min",

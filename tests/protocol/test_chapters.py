@@ -84,7 +84,13 @@ def test_the_types_that_are_signed() -> None:
     shown = {name.strip("`") for name, _ in rows("01-records.md", "| type | signed by |")}
     used = {
         struct.type_name
-        for struct in (entries._ENTRY, ticks._TICK, matches._TRADE, accounts._DELEGATION)
+        for struct in (
+            entries._ENTRY,
+            ticks._TICK,
+            matches._TRADE,
+            operations._TRADES,
+            accounts._DELEGATION,
+        )
     }
     assert shown == used
 

@@ -1,0 +1,48 @@
+"""Trees that contracts walk cheaply: keccak256 over sorted pairs, as OpenZeppelin's MerkleProof.
+
+A parent is the hash of its two children, the smaller first, so a proof needs no sides; a node
+without a sibling moves up as it is. Leaves are hashes themselves, of anything but 64 bytes, or else
+a node could be shown as a leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orrange_p2p.crypto.hashes import keccak256
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """The root over 32-byte leaves, at least one; that of a single one is the leaf itself."""
+    level = list(leaves)
+    while len(level) > 1:
+        level = _level_above(level)
+    return level[0]
+
+
+def proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """The siblings on the way from one leaf to the root."""
+    level, path = list(leaves), []
+    while len(level) > 1:
+        sibling = index ^ 1
+        if sibling < len(level):
+            path.append(level[sibling])
+        level = _level_above(level)
+        index //= 2
+    return tuple(path)
+
+
+def root_by_proof(leaf: bytes, siblings: Sequence[bytes]) -> bytes:
+    """Where a proof leads to."""
+    for sibling in siblings:
+        leaf = _parent(leaf, sibling)
+    return leaf
+
+
+def _level_above(level: list[bytes]) -> list[bytes]:
+    above = [_parent(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+    return above + level[len(level) & ~1 :]
+
+
+def _parent(one: bytes, other: bytes) -> bytes:
+    return keccak256(one + other if one < other else other + one)
