@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "status": "Ask the running node how it is.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
+    "halt": "Kill switch: cancel all orders, sign nothing more.",
+    "resume": "Let a halted node sign again.",
     "backup": "Write all of a node to one file.",
     "restore": "Make a data directory from a backup.",
     "demo": "Watch nodes on this machine build one order book.",

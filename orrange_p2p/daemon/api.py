@@ -41,6 +41,8 @@ def methods(node: Node) -> dict[str, Method]:
         "peers": api.peers,
         "connect": api.connect,
         "stop": api.stop,
+        "halt": api.halt,
+        "resume": api.resume,
     }
 
 
@@ -151,6 +153,16 @@ class _Api:
         self._node.stop()
         return True
 
+    async def halt(self, params: Params) -> Any:
+        """The kill switch: cancel all, then sign nothing until ``resume``; how far that got."""
+        done = await self._node.withdrawal.halt()
+        return {"cancels_signed": done.signed, "cancels_committed": done.committed}
+
+    async def resume(self, params: Params) -> Any:
+        """End a halt; what still keeps the node from signing."""
+        await self._node.withdrawal.resume()
+        return {"signs_nothing": _why_not(self._node)}
+
     def _market(self, params: Params) -> MarketNode:
         markets = self._node.markets
         named = params.get("market")
@@ -200,6 +212,7 @@ def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dic
         "best_bid": None if bid is None else str(bid),
         "best_ask": None if ask is None else str(ask),
         "own_uncut": sum(log.uncut for log in logs.values()),
+        "own_unaccepted": sum(log.unaccepted for log in logs.values()),
         "totals": dict(market.totals),
         "intake_queue": market.intake.queued,
         "outbox_bytes": market.outbox.pending_bytes,

@@ -18,6 +18,8 @@ from orrange_p2p.core.operations import (
     MAX_ACCEPTED,
     Accept,
     Accepted,
+    Cancel,
+    CancelAll,
     Evidence,
     EvidenceKind,
     Operation,
@@ -26,7 +28,7 @@ from orrange_p2p.core.operations import (
 )
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.daemon.market import MarketNode
-from orrange_p2p.daemon.signing import Signing
+from orrange_p2p.daemon.signing import HaltState, Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
 
 GATHER_S: Final = 0.02
@@ -43,6 +45,7 @@ class _Submission:
     def __init__(self, operations: Sequence[Operation], is_awaited: bool) -> None:
         self.is_awaited = is_awaited
         self.operations = tuple(operations)
+        self.only_cancels = all(isinstance(op, Cancel | CancelAll) for op in operations)
         self.size = sum(map(_size_of, operations))
         self.submitted_ms = 0
         self.done = trio.Event()
@@ -120,6 +123,12 @@ class AuthorLog:
         if self._to_accept:
             self._filled.set()
 
+    @property
+    def unaccepted(self) -> int:
+        """Pending matches of ours that we have not accepted."""
+        pending = self._node.replica.fold.matches
+        return sum(name in pending for name in self._to_accept)
+
     def report(self, proofs: Sequence[Evidence]) -> None:
         """Queue evidence of forks for the log, so that every node freezes their authors."""
         for proof in proofs:
@@ -171,7 +180,7 @@ class AuthorLog:
         # Nobody waits for evidence, and it must not be lost: it stays for later, as accepts do.
         self._waiting = deque(s for s in self._waiting if not s.is_awaited)
 
-    def _why_not(self) -> str | None:
+    def _why_not(self, only_cancels: bool) -> str | None:
         """Why no entry may be signed now."""
         node = self._node
         if node.replica.halt is not None:
@@ -180,7 +189,8 @@ class AuthorLog:
         uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
         if uncut >= HELD_AHEAD - 1:
             return f"{uncut} entries wait to be committed: too few witnesses are reachable"
-        return self._signing.why_no_entry(node.market_id)
+        ask = self._signing.why_no_cancel if only_cancels else self._signing.why_no_entry
+        return ask(node.market_id)
 
     def _follow_held(self) -> None:
         """Go on after the last entry of ours that we hold, wherever it was signed: after a restore
@@ -202,6 +212,12 @@ class AuthorLog:
         signature = self._signer.sign(Digest(unsigned.digest(self._separator)))
         return (unsigned._replace(signature=signature),)
 
+    def _gather_cancels(self) -> list[_Submission]:
+        chosen = [submission for submission in self._waiting if submission.only_cancels][:1]
+        for submission in chosen:
+            self._waiting.remove(submission)
+        return chosen
+
     def _gather(self, accepts: tuple[Accept, ...]) -> list[_Submission]:
         batch: list[_Submission] = []
         count = len(accepts)
@@ -218,17 +234,21 @@ class AuthorLog:
     async def _write(self) -> None:
         """One entry, or a refusal of what waits."""
         node = self._node
-        reason = self._why_not()
+        only_cancels = self._signing.halt is HaltState.CANCELLING
+        reason = self._why_not(only_cancels)
         if reason is not None:
             self._refuse_waiting(reason)
             with trio.move_on_after(TRY_AGAIN_S):
                 await node.changed.wait()
             return
-        accepts = self._accepts()
-        batch = self._gather(accepts)
+        accepts = () if only_cancels else self._accepts()
+        batch = self._gather_cancels() if only_cancels else self._gather(accepts)
         operations = [operation for submission in batch for operation in submission.operations]
         operations += accepts
         if not operations:
+            if only_cancels:
+                self._refuse_waiting(str(self._signing.why_no_entry(node.market_id)))
+                await trio.sleep(GATHER_S)
             return
         seq = self._next_seq
         draft = entries.draft(

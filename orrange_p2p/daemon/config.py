@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 ROLES: Final = ("witness", "trader")
+CANCEL_ON: Final = ("shutdown", "disconnect")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/9771"
 MAX_FILE_BYTES: Final = 1 << 20
@@ -140,6 +141,15 @@ class NodeConfig:
     )
     """Where the local API listens."""
     log_level: str = "info"
+    cancel_on: tuple[str, ...] = ()
+    """When to cancel all own orders: at ``shutdown`` of the node, on ``disconnect`` from all peers.
+
+    Shutdown waits up to 3 s for the commit. After 5 s without a peer the cancel is signed, and
+    counts once a peer hears us again: cut off, nobody can be told anything, and only an order's own
+    expiry ends it without us. Matches made before the cancel commits stand; whoever leaves them
+    unaccepted pays as for any lapse (protocol/04-book.md): the order goes, limits halve for 256
+    epochs, reputation falls.
+    """
 
     @property
     def is_witness(self) -> bool:
@@ -159,6 +169,7 @@ class NodeConfig:
             ("lan_discovery", "true" if self.lan_discovery else "false"),
             ("markets", _list(f"0x{market.hex()}" for market in self.markets)),
             ("log_level", f'"{self.log_level}"'),
+            ("cancel_on", _list(self.cancel_on)),
         ]
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
@@ -288,6 +299,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "markets": _array(_market),
     "rpc_socket": lambda value: Path(_text(value)),
     "log_level": _one_of(LOG_LEVELS),
+    "cancel_on": _array(_one_of(CANCEL_ON)),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -21,7 +21,8 @@ from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
 from orrange_p2p.daemon.repair import Repair, SyncServer
-from orrange_p2p.daemon.signing import Signing
+from orrange_p2p.daemon.signing import HaltState, Signing
+from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
 
@@ -47,6 +48,7 @@ class Node:
         after_apply: Callable[[Fold], None] | None = None,
         announce: Sequence[str] = (),
         versions: Versions = VERSIONS,
+        cancel_on: Collection[str] = (),
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named.
 
@@ -89,6 +91,7 @@ class Node:
                 f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
             )
         self._witness = witness
+        self._cancel_on = frozenset(cancel_on)
         own = {signer.address for signer in traders}
         if witness is not None:
             own.add(witness[0].address)
@@ -99,6 +102,7 @@ class Node:
             }
             for market_id, market in self.markets.items()
         }
+        self.withdrawal = Withdrawal(self.markets, self._logs, self.signing, transport)
         self._repairs = [Repair(market) for market in self.markets.values()]
         self._stopping = trio.Event()
 
@@ -132,6 +136,8 @@ class Node:
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Replay the store, join the network and serve until ``stop`` or cancellation."""
         await self.signing.load(list(self.markets))
+        for reason in {self.signing.why_no_entry(market_id) for market_id in self.markets} - {None}:
+            log.warning("this node signs no entries", reason=reason)
         for market in self.markets.values():
             loaded = await market.load()
             log.info("replayed", records=loaded, epoch=market.replica.epoch)
@@ -150,9 +156,13 @@ class Node:
                     signer, chains = self._witness
                     chain = chains[market.market_id]
                     nursery.start_soon(WitnessLoop(market, signer, chain, self.signing).run)
+            nursery.start_soon(self.withdrawal.run, "disconnect" in self._cancel_on)
             nursery.start_soon(self.neighbours.run)
             ready()
             await self._stopping.wait()
+            if "shutdown" in self._cancel_on and self.signing.halt is HaltState.OFF:
+                done = await self.withdrawal.cancel_all(SHUTDOWN_S)
+                log.info("cancelled all orders", signed=done.signed, committed=done.committed)
             nursery.cancel_scope.cancel()
 
 

@@ -74,6 +74,7 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             market_ids=markets,
             bootstrap=config.bootstrap,
             announce=config.announce,
+            cancel_on=config.cancel_on,
             witness=witness,
             traders=traders,
             after_apply=after_apply,

@@ -1,12 +1,14 @@
 """Whether this node's own keys may sign now, and in plain words why not.
 
-A store can be older than what its keys have signed, or new although they have signed: it was
-restored, or lost. Then nothing is signed before the network has told how far the keys had got
-(``merge``). What is known of it stands in the store, so no crash opens the door.
+Two things close this door. The operator's halt. And a store that is older than what its keys have
+signed, or new although they have signed: it was restored, or lost; then nothing is signed before
+the network has told how far the keys had got (``merge``). Both stand in the store, so neither a
+crash nor a restart opens the door.
 """
 
 from __future__ import annotations
 
+import enum
 import secrets
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -21,6 +23,7 @@ from orrange_p2p.ports import Clock, Store
 
 RESTORED: Final = "signing.restored"
 """Names the restore, or the loss, after which the store began; in no other store."""
+_HALT: Final = "signing.halt"
 _MERGED: Final = "signing.merged."
 
 FRESH_MARGIN_MS: Final = 5000
@@ -38,6 +41,16 @@ def restored() -> dict[str, bytes]:
     return {RESTORED: secrets.token_bytes(16)}
 
 
+class HaltState(enum.Enum):
+    """The kill switch."""
+
+    OFF = b""
+    CANCELLING = b"cancelling"
+    """Only cancels are signed, and the ticks that commit them, until every log has its cancel."""
+    ON = b"on"
+    """Nothing is signed."""
+
+
 class Signing:
     """The door that every signature of this node passes. ``load`` it before use."""
 
@@ -45,12 +58,14 @@ class Signing:
         self._store = store
         self._clock = clock
         self._own = frozenset(own)
+        self.halt = HaltState.OFF
         self._restore: bytes | None = None
         self._merged_era: dict[MarketId, int] = {}
         """No tick of ours in this era of that market, or an earlier one."""
 
     async def load(self, markets: Sequence[MarketId]) -> None:
         """Read what the store says."""
+        self.halt = HaltState(await self._store.meta(_HALT) or b"")
         self._restore = await self._store.meta(RESTORED)
         for market in markets:
             kept = await self._store.meta(_MERGED + market.hex())
@@ -65,6 +80,19 @@ class Signing:
 
     def why_no_entry(self, market: MarketId) -> str | None:
         """Why no entry may be signed in a market; None if it may."""
+        if self.halt is HaltState.ON:
+            return "this node is halted by its operator: `orrange resume` lets it sign again"
+        if self.halt is HaltState.CANCELLING:
+            return "this node is being halted by its operator: only cancels are signed"
+        return self._why_not_merged(market)
+
+    def why_no_cancel(self, market: MarketId) -> str | None:
+        """The same for an entry of nothing but cancels: it goes through while halting."""
+        if self.halt is HaltState.CANCELLING:
+            return self._why_not_merged(market)
+        return self.why_no_entry(market)
+
+    def _why_not_merged(self, market: MarketId) -> str | None:
         if not self.is_merged(market):
             return (
                 "this store was restored, or begun anew: nothing is signed before a quorum of the "
@@ -74,12 +102,20 @@ class Signing:
 
     def why_no_tick(self, market: MarketId, era: Era) -> str | None:
         """Why no tick may be signed in an era of a market."""
-        reason = self.why_no_entry(market)
+        reason = self.why_no_cancel(market)
         if reason is None and self._restore is not None:
             barred = self._merged_era[market]
             if era <= barred:
                 return f"this store was restored: no tick is signed before era {barred + 1}"
         return reason
+
+    # --- the kill switch ---
+
+    async def set_halt(self, state: HaltState) -> None:
+        """Durable on return."""
+        await self._store.set_meta(_HALT, state.value)
+        self.halt = state
+        log.warning("halt", state=state.name.lower())
 
     # --- after a restore ---
 

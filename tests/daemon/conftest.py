@@ -3,4 +3,14 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.append(str(Path(__file__).parents[1] / "p2p"))
+
+
+@pytest.fixture
+def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nodes are in this process: their clocks are one, and an echo takes a millisecond."""
+    monkeypatch.setattr("orrange_p2p.daemon.signing.FRESH_MARGIN_MS", 300)
+    monkeypatch.setattr("orrange_p2p.daemon.signing.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("orrange_p2p.daemon.witness.OFFER_AGAIN_S", 0.1)

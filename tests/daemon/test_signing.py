@@ -25,15 +25,8 @@ from orrange_p2p.p2p.memory import MemoryNetwork
 from orrange_p2p.ports import RecordKind
 from orrange_p2p.store.memory import MemoryStore
 
+pytestmark = pytest.mark.usefixtures("one_clock")
 SHORT_ERAS = {"era_ms": 3000, "rounds_per_era": 400}
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All clocks are one here, and an echo takes a millisecond."""
-    monkeypatch.setattr("orrange_p2p.daemon.signing.FRESH_MARGIN_MS", 300)
-    monkeypatch.setattr("orrange_p2p.daemon.signing.LOOK_EVERY_S", 0.1)
-    monkeypatch.setattr("orrange_p2p.daemon.witness.OFFER_AGAIN_S", 0.1)
 
 
 def parties_of(number: int) -> list[Party]:
