@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
+import structlog
 import trio
 
 from orrange_p2p.core import codec, entries
@@ -27,6 +28,7 @@ from orrange_p2p.core.operations import (
     to_items,
 )
 from orrange_p2p.core.pacemaker import HELD_AHEAD
+from orrange_p2p.daemon.exposure import Exposure
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.signing import HaltState, Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
@@ -37,6 +39,8 @@ OFFER_AGAIN_S: Final = 3.0
 """An entry is cut within about six rounds if all is well."""
 TRY_AGAIN_S: Final = 1.0
 ENTRY_OVERHEAD_BYTES: Final = 512
+
+log = structlog.get_logger()
 
 
 class _Submission:
@@ -63,7 +67,10 @@ class AuthorLog:
     Signs accepts for its own matches by itself: that is what makes a match binding.
     """
 
-    def __init__(self, node: MarketNode, signer: Signer, signing: Signing) -> None:
+    def __init__(
+        self, node: MarketNode, signer: Signer, signing: Signing, max_exposure_lots: int = 0
+    ) -> None:
+        """``max_exposure_lots``: as in ``Exposure``."""
         self._node = node
         self._signer = signer
         self._signing = signing
@@ -72,6 +79,9 @@ class AuthorLog:
         self._head = Digest(ZERO32)
         self._waiting: deque[_Submission] = deque()
         self._to_accept: dict[MatchId, Match] = {}
+        self._exposure = Exposure(signer.address, max_exposure_lots)
+        self._declined: set[MatchId] = set()
+        """Those of them that are over the limit, told once."""
         self._filled = trio.Event()
 
     @property
@@ -118,7 +128,9 @@ class AuthorLog:
             return  # those still pending then are looked at once it is
         for match in matches:
             if self.address in (match.maker.author, match.taker.author):
-                if not match.accepted_by(self.address):
+                if match.accepted_by(self.address):
+                    self._exposure.note(match)
+                else:
                     self._to_accept[match.id] = match
         if self._to_accept:
             self._filled.set()
@@ -201,16 +213,32 @@ class AuthorLog:
             self._next_seq, self._head = held, logs.head(self.address)
 
     def _accepts(self) -> tuple[Accept, ...]:
-        """One accept of matches that still wait for us; its signature covers them all."""
+        """One accept of matches that still wait for us and keep within the limit of exposure; its
+        signature covers them all."""
         pending = self._node.replica.fold.matches
         for name in [name for name in self._to_accept if name not in pending]:
             del self._to_accept[name]
-        chosen = sorted(islice(self._to_accept, MAX_ACCEPTED))
+        self._declined &= pending.keys()
+        chosen = sorted(islice(self._admitted(pending), MAX_ACCEPTED))
         if not chosen:
             return ()
         unsigned = Accept(tuple([Accepted(name, b"") for name in chosen]), b"")
         signature = self._signer.sign(Digest(unsigned.digest(self._separator)))
         return (unsigned._replace(signature=signature),)
+
+    def _admitted(self, pending: Container[MatchId]) -> Iterator[MatchId]:
+        for match in self._to_accept.values():
+            if self._exposure.admits(match, pending):
+                self._exposure.note(match)
+                yield match.id
+            elif match.id not in self._declined:
+                self._declined.add(match.id)
+                self._node.counters["accepts_declined"] += 1
+                log.warning(
+                    "match not accepted: its counterparty has max_exposure_lots pending",
+                    match=match.id.hex(),
+                    lots=match.quantity,
+                )
 
     def _gather_cancels(self) -> list[_Submission]:
         chosen = [submission for submission in self._waiting if submission.only_cancels][:1]
@@ -248,7 +276,8 @@ class AuthorLog:
         if not operations:
             if only_cancels:
                 self._refuse_waiting(str(self._signing.why_no_entry(node.market_id)))
-                await trio.sleep(GATHER_S)
+            with trio.move_on_after(TRY_AGAIN_S):
+                await node.changed.wait()
             return
         seq = self._next_seq
         draft = entries.draft(

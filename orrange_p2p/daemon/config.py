@@ -26,7 +26,7 @@ import attrs
 
 from orrange_p2p.core import genesis
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.ids import MAX_UINT63, MarketId
 
 __all__ = [
     "DEFAULT_LISTEN",
@@ -151,6 +151,14 @@ class NodeConfig:
     epochs, reputation falls.
     """
 
+    max_exposure_lots: int = 0
+    """Most lots in pending matches with one counterparty, for each author in each market; 0: any.
+
+    A match is pending until both sides have accepted it. One beyond the limit is not accepted until
+    others have ended, and `orrange status` counts it. If it lapses meanwhile we are the silent
+    side, which costs what is said above. Orders smaller than the limit make that rare.
+    """
+
     @property
     def is_witness(self) -> bool:
         return "witness" in self.roles
@@ -170,6 +178,7 @@ class NodeConfig:
             ("markets", _list(f"0x{market.hex()}" for market in self.markets)),
             ("log_level", f'"{self.log_level}"'),
             ("cancel_on", _list(self.cancel_on)),
+            ("max_exposure_lots", str(self.max_exposure_lots)),
         ]
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
@@ -260,6 +269,12 @@ def _one_of(known: tuple[str, ...]) -> Callable[[object], str]:
     return parse
 
 
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_UINT63:
+        raise ConfigError(f"must be a whole number from 0 on, not {value!r}")
+    return value
+
+
 def parse_listen(value: str) -> str:
     """Raises ``ConfigError`` unless it is a multiaddr that can be listened on."""
     if not _LISTEN.fullmatch(value) or int(value.rpartition("/")[2]) > 65535:
@@ -300,6 +315,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "rpc_socket": lambda value: Path(_text(value)),
     "log_level": _one_of(LOG_LEVELS),
     "cancel_on": _array(_one_of(CANCEL_ON)),
+    "max_exposure_lots": _count,
 }
 
 

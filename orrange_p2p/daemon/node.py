@@ -49,6 +49,7 @@ class Node:
         announce: Sequence[str] = (),
         versions: Versions = VERSIONS,
         cancel_on: Collection[str] = (),
+        max_exposure_lots: int = 0,
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named.
 
@@ -98,7 +99,8 @@ class Node:
         self.signing = Signing(store, clock, own)
         self._logs = {
             market_id: {
-                signer.address: AuthorLog(market, signer, self.signing) for signer in traders
+                signer.address: AuthorLog(market, signer, self.signing, max_exposure_lots)
+                for signer in traders
             }
             for market_id, market in self.markets.items()
         }

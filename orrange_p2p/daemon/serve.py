@@ -75,6 +75,7 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             bootstrap=config.bootstrap,
             announce=config.announce,
             cancel_on=config.cancel_on,
+            max_exposure_lots=config.max_exposure_lots,
             witness=witness,
             traders=traders,
             after_apply=after_apply,

@@ -30,6 +30,8 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         markets=(MarketId(b"\x01" * 32),),
         rpc_socket=Path('/run/a "quoted"\\ name.sock'),
         log_level="debug",
+        cancel_on=("disconnect", "shutdown"),
+        max_exposure_lots=12,
     )
     (tmp_path / "node.toml").write_text(config.to_toml())
     assert load_config(tmp_path) == config
@@ -57,6 +59,9 @@ def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
         ('rpc_socket = ""', "rpc_socket: must be a text"),
         ('rpc_socket = "a\\u0000b"', "rpc_socket: must be a text"),
         ('log_level = "loud"', "log_level: 'loud' is none of"),
+        ('cancel_on = ["crash"]', "cancel_on: 'crash' is none of"),
+        ("max_exposure_lots = -1", "max_exposure_lots: must be a whole number"),
+        ("max_exposure_lots = true", "max_exposure_lots: must be a whole number"),
         ("log_level = ", "is not TOML"),
         ("roles = 1\nroles = 2", "is not TOML"),
     ],
