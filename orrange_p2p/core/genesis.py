@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -66,7 +67,7 @@ class Market:
         if not 0 <= self.volatility_ppm <= MAX_UINT63:
             raise ConfigError("volatility_ppm must be in 0 .. 2^63-1")
 
-    @property
+    @cached_property
     def id(self) -> MarketId:
         """SHA-256 of the encoded record."""
         return MarketId(sha256(codec.encode(attrs.astuple(self))))
@@ -183,12 +184,12 @@ class Genesis:
             )
         )
 
-    @property
+    @cached_property
     def network_id(self) -> NetworkId:
         """SHA-256 of the canonical record."""
         return NetworkId(sha256(self.encode()))
 
-    @property
+    @cached_property
     def separator(self) -> bytes:
         """EIP-712 domain separator under which everything of this network is signed."""
         return domain_separator(

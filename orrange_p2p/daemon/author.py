@@ -74,7 +74,7 @@ class AuthorLog:
         self._node = node
         self._signer = signer
         self._signing = signing
-        self._separator = node.genesis.separator  # hashes the whole genesis each time it is asked
+        self._separator = node.genesis.separator
         self._next_seq = Seq(0)
         self._head = Digest(ZERO32)
         self._waiting: deque[_Submission] = deque()
