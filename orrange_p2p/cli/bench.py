@@ -75,9 +75,9 @@ def ingest(operations: int, as_json: bool) -> None:
 @click.option(
     "--operations",
     type=click.IntRange(1, 512),
-    default=32,
+    default=31,
     show_default=True,
-    help="Operations in a submission.",
+    help="Operations in a submission; with the accept of matches that joins it, one more.",
 )
 @click.option(
     "--crossing",

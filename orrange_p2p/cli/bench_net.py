@@ -5,7 +5,8 @@ latency counts from that moment until the epoch that cut it is durable at the sl
 author has one submission under way at a time. A cancel names an order that the node acknowledged
 and nobody cancelled yet; if it was filled meanwhile the cancel is refused, and counted.
 
-Matches come on top of the orders: both sides' nodes sign accepts by themselves.
+Matches come on top of the orders: both sides' nodes sign accepts by themselves, and join them to
+the author's next entry as one operation.
 """
 
 from __future__ import annotations
@@ -219,7 +220,7 @@ class _Run:
             for row in chronicle.commits
             if row["epoch"] <= last_epoch
         }
-        lost = acknowledged = entries = 0
+        lost = acknowledged = 0
         latencies: list[int] = []
         by_epoch: Counter[int] = Counter()
         for author in self._authors:
@@ -231,7 +232,6 @@ class _Run:
                 if epoch is None or durable_ms is None:
                     lost += operations
                     continue
-                entries += 1
                 by_epoch[epoch] += operations
                 latencies += [
                     round(durable_ms - sent.due_ms)
@@ -246,7 +246,6 @@ class _Run:
             "acknowledged": acknowledged,
             "refused": sum(author.refused for author in self._authors),
             "epochs": len(by_epoch),
-            "operations_per_entry": round((acknowledged - lost) / max(1, entries), 1),
         }
 
     def _speed(self, by_epoch: Counter[int], start_ms: float) -> int | None:
@@ -269,6 +268,8 @@ class _Run:
         totals: Counter[str] = Counter(state["totals"])
         return {
             **{name: totals[name] for name in ("matches", "trades", "lapses", "refusals")},
+            "operations_per_entry": round(totals["operations"] / max(1, totals["entries"]), 1),
+            "largest_entry": totals["largest_entry"],
             "matches_per_s": round(totals["matches"] / self._load.seconds),
             "open_orders": state["open_orders"],
         }

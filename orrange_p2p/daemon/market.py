@@ -282,7 +282,11 @@ class MarketNode:
             self.totals["trades"] += len(outcome.trades)
             self.totals["lapses"] += len(outcome.lapses)
             self.totals["refusals"] += len(outcome.refusals)
+            self.totals["entries"] += len(facts.entries)
             for entry in facts.entries:
+                self.totals["operations"] += len(entry.operations)
+                if len(entry.operations) > self.totals["largest_entry"]:
+                    self.totals["largest_entry"] = len(entry.operations)
                 submitted = self._submitted.pop((entry.author, entry.seq), None)
                 if submitted is not None:
                     self.commits.append(

@@ -20,7 +20,7 @@ def test_two_nodes_agree_and_lose_nothing() -> None:
     assert figures["settled"] is True
     assert figures["refused"] == 0
     assert figures["acknowledged"] == 75 * 16
-    assert figures["operations_per_entry"] <= 16
+    assert figures["largest_entry"] <= 17  # the accept of matches joins what is submitted
     assert figures["matches"] == figures["trades"] + figures["lapses"] > 0
     assert 0 < figures["commit_latency_ms"]["p50"] <= figures["commit_latency_ms"]["p99"]
     assert len(figures["cpu"]) == len(figures["rss_mb"]) == 2
