@@ -61,7 +61,7 @@ def ingest(operations: int, as_json: bool) -> None:
 @click.option(
     "--rate",
     type=click.IntRange(1, 1_000_000),
-    default=4_000,
+    default=10_500,
     show_default=True,
     help="Orders a second, however slowly they are taken.",
 )
