@@ -17,11 +17,14 @@ RESUME_S = 30.0
 @data_dir_option
 @json_option
 def command(data_dir: Path, as_json: bool) -> None:
-    """Let the running node sign again after `orrange halt`. Cancelled orders stay cancelled."""
+    """Let the running node sign again after `orrange halt`. Cancelled orders stay cancelled.
+
+    Also after the node stopped because one of its keys signed in another place: end that one first.
+    """
     report = ask(data_dir, "resume", timeout_s=RESUME_S)
     if wants_json(as_json):
         echo_json(report)
     elif report["signs_nothing"] is None:
         click.echo("The node signs again.")
     else:
-        click.echo(f"Not halted any more, but: {report['signs_nothing']}")
+        click.echo(f"Still signs nothing: {report['signs_nothing']}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -102,6 +102,8 @@ class MarketNode:
         self.totals: Counter[str] = Counter()
         self.on_matches: list[Callable[[Sequence[Match]], None]] = []
         self.on_evidence: list[Callable[[Sequence[Evidence]], None]] = []
+        self.on_outside: list[Callable[[Record], Awaitable[None]]] = []
+        """Each is called with every record from others before it is stored."""
         self.heard: dict[Address, tuple[int, int]] = {}
         """Per witness the latest (era, round) of which we saw a tick, held or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
@@ -224,7 +226,11 @@ class MarketNode:
         await self._react(OWN_PEER, self._apply(record))
 
     async def _take_batch(self, batch: Sequence[tuple[PeerId, Fact]]) -> None:
-        await self.store.append([record_of(fact) for _, fact in batch])
+        records = [record_of(fact) for _, fact in batch]
+        for look in self.on_outside:
+            for record in records:
+                await look(record)
+        await self.store.append(records)
         for peer, fact in batch:
             if isinstance(fact, Tick) and fact.witness in self.replica.table:
                 latest = self.heard.get(fact.witness, (0, -1))

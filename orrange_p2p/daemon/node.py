@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 import trio
@@ -151,6 +152,7 @@ class Node:
                     if not market.on_evidence:
                         market.on_evidence.append(author.report)  # one report is enough
                     nursery.start_soon(author.run)
+                market.on_outside.append(partial(self.signing.check, market))
                 nursery.start_soon(self.signing.merge, market, repair)
                 nursery.start_soon(market.run)
                 nursery.start_soon(repair.run)

@@ -1,9 +1,10 @@
 """Whether this node's own keys may sign now, and in plain words why not.
 
-Two things close this door. The operator's halt. And a store that is older than what its keys have
-signed, or new although they have signed: it was restored, or lost; then nothing is signed before
-the network has told how far the keys had got (``merge``). Both stand in the store, so neither a
-crash nor a restart opens the door.
+Three things close this door. The operator's halt. A record that our own key signed and we did not:
+the key is in use elsewhere. And a store that is older than what its keys have signed, or new
+although they have signed: it was restored, or lost; then nothing is signed before the network has
+told how far the keys had got (``merge``). All of it stands in the store, so neither a crash nor a
+restart opens the door.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Final
 import structlog
 import trio
 
-from orrange_p2p.core.ids import Address, Era, MarketId, Round
+from orrange_p2p.core.ids import Address, Era, MarketId, Round, Seq
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.repair import Repair
-from orrange_p2p.ports import Clock, Store
+from orrange_p2p.ports import Clock, Record, RecordKind, Store
 
 RESTORED: Final = "signing.restored"
 """Names the restore, or the loss, after which the store began; in no other store."""
 _HALT: Final = "signing.halt"
+_MISUSE: Final = "signing.misuse"
 _MERGED: Final = "signing.merged."
 
 FRESH_MARGIN_MS: Final = 5000
@@ -59,6 +61,8 @@ class Signing:
         self._clock = clock
         self._own = frozenset(own)
         self.halt = HaltState.OFF
+        self.misuse: str | None = None
+        """In words, that a key of ours is in use elsewhere."""
         self._restore: bytes | None = None
         self._merged_era: dict[MarketId, int] = {}
         """No tick of ours in this era of that market, or an earlier one."""
@@ -66,6 +70,7 @@ class Signing:
     async def load(self, markets: Sequence[MarketId]) -> None:
         """Read what the store says."""
         self.halt = HaltState(await self._store.meta(_HALT) or b"")
+        self.misuse = (await self._store.meta(_MISUSE) or b"").decode() or None
         self._restore = await self._store.meta(RESTORED)
         for market in markets:
             kept = await self._store.meta(_MERGED + market.hex())
@@ -84,15 +89,17 @@ class Signing:
             return "this node is halted by its operator: `orrange resume` lets it sign again"
         if self.halt is HaltState.CANCELLING:
             return "this node is being halted by its operator: only cancels are signed"
-        return self._why_not_merged(market)
+        return self._why_not_sure(market)
 
     def why_no_cancel(self, market: MarketId) -> str | None:
         """The same for an entry of nothing but cancels: it goes through while halting."""
         if self.halt is HaltState.CANCELLING:
-            return self._why_not_merged(market)
+            return self._why_not_sure(market)
         return self.why_no_entry(market)
 
-    def _why_not_merged(self, market: MarketId) -> str | None:
+    def _why_not_sure(self, market: MarketId) -> str | None:
+        if self.misuse is not None:
+            return self.misuse
         if not self.is_merged(market):
             return (
                 "this store was restored, or begun anew: nothing is signed before a quorum of the "
@@ -116,6 +123,55 @@ class Signing:
         await self._store.set_meta(_HALT, state.value)
         self.halt = state
         log.warning("halt", state=state.name.lower())
+
+    # --- a key in two places ---
+
+    async def check(self, market: MarketNode, record: Record) -> None:
+        """Look at a record that came from outside: one signed by our key but not here ends all
+        signing.
+
+        An echo of our own is in the store, applied, or pruned; and nobody else can make one.
+        """
+        if record.signer not in self._own or self.misuse is not None:
+            return
+        name, store = market.market_id, self._store
+        if not self.is_merged(name):
+            return
+        if record.kind is RecordKind.TICK:
+            if record.era <= self._merged_era.get(name, -1):
+                return  # as likely from before the restore
+        elif market.replica.is_known_entry(record.signer, Seq(record.number), record.digest):
+            return
+        last = await store.own_position(record.kind, name, record.signer)
+        if await store.find(name, [record.digest]):
+            return
+        is_past = last is not None and (record.era, record.number) <= last[:2]
+        if is_past and not await self._has_other(record):
+            return
+        kind = "an entry" if record.kind is RecordKind.ENTRY else "a tick"
+        self.misuse = (
+            f"the key 0x{record.signer.hex()} signed {kind} that this node does not know: it is in "
+            "use in another place as well, so this node signs nothing any more; stop the other "
+            "one, then `orrange resume`"
+        )
+        await store.set_meta(_MISUSE, self.misuse.encode())
+        log.error("key in use elsewhere", number=record.number, what_to_do=self.misuse)
+
+    async def _has_other(self, record: Record) -> bool:
+        """Whether another record is kept under the same number of the same key."""
+        store = self._store
+        if record.kind is RecordKind.ENTRY:
+            from_here = await store.log(record.market, record.signer, Seq(record.number), limit=1)
+        else:
+            from_here = await store.rounds(record.market, record.era, Round(record.number))
+        return any(
+            kept.signer == record.signer and kept.number == record.number for kept in from_here
+        )
+
+    async def forget_misuse(self) -> None:
+        """The operator's word that the other place is no more."""
+        await self._store.set_meta(_MISUSE, b"")
+        self.misuse = None
 
     # --- after a restore ---
 

@@ -97,8 +97,12 @@ class Withdrawal:
         return done
 
     async def resume(self) -> None:
-        """End a halt."""
+        """End a halt, and a stop over a key in use elsewhere.
+
+        What a restore keeps from being signed it does not free: no operator knows what was signed.
+        """
         async with self._halting:
+            await self._signing.forget_misuse()
             await self._signing.set_halt(HaltState.OFF)
 
     async def run(self, on_disconnect: bool) -> None:

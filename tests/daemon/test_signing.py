@@ -182,3 +182,45 @@ async def test_the_only_witness_of_a_network_goes_on_after_a_restore() -> None:
         await until(lambda: market_of(nodes[0]).replica.epoch > 1, nodes)
         await place(nodes[0])
         await until(lambda: orders(nodes[0]) == 1, nodes)
+
+
+async def test_a_node_whose_key_signs_elsewhere_stops_and_stays_stopped() -> None:
+    parties = parties_of(4)
+    trader = Party(9)
+    genesis = genesis_of(parties, traders=[*parties, trader])
+    network = MemoryNetwork()
+    twin = Party(9)
+    async with cluster(parties, genesis, network) as nodes:
+        async with (
+            one_more(trader, genesis, network, nodes) as node,
+            one_more(twin, genesis, network, [*nodes, node]) as other,
+        ):
+            await place(other)
+            await until(lambda: node.signing.misuse is not None, [node])
+            with pytest.raises(WorldError, match="another place"):
+                await place(node)
+        async with one_more(trader, genesis, network, nodes) as node:
+            with pytest.raises(WorldError, match="another place"):
+                await place(node)
+            await node.withdrawal.resume()
+            await place(node)
+            await until(lambda: orders(nodes[0]) == 2, nodes)
+        assert [n.counters["evidence"] for n in nodes] == [0, 0, 0, 0]
+
+
+async def test_its_own_records_that_come_back_do_not_stop_a_node() -> None:
+    parties = parties_of(4)
+    async with cluster(parties, genesis_of(parties), MemoryNetwork()) as nodes:
+        await place(nodes[0])
+        await until(lambda: orders(nodes[0]) == 1, nodes)
+        market, store = market_of(nodes[0]), parties[0].store
+        own = (parties[0].trader.address, parties[0].witness.address)
+        kept = [record for record in store._records.values() if record.signer in own]
+        for record in kept:
+            del store._records[record.digest]  # as pruning does
+            await nodes[0].signing.check(market, record)
+        assert len(kept) > 3
+        assert nodes[0].signing.misuse is None
+        other = kept[-1]._replace(number=kept[-1].number + 1000)
+        await nodes[0].signing.check(market, other)
+        assert "in use" in str(nodes[0].signing.misuse)
