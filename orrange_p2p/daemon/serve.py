@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,13 +18,14 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon import api, datadir, signing
-from orrange_p2p.daemon.config import NodeConfig
+from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
+from orrange_p2p.signers.key_lock import lock_directory, locked
 from orrange_p2p.signers.keyfile import open_signer, read_secret
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 
@@ -63,6 +64,7 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
     begins_with = {} if directory.never_signed.exists() else signing.restored()
     async with (
         open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
+        _locked(directory, traders if witness is None else [*traders, witness[0]]),
         open_transport(secret=read_secret(directory.peer_key), listen=config.listen) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
@@ -95,6 +97,14 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
             await node.run()
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _locked(directory: DataDir, signers: Sequence[Signer]) -> AsyncIterator[None]:
+    """Two nodes in one directory are told by its store; this tells those of a copied one."""
+    keys = [signer.address for signer in signers]
+    with locked(keys, str(directory.path), lock_directory()):
+        yield
 
 
 async def _copy_store(store: SqliteStore, params: Params) -> Any:
