@@ -65,7 +65,10 @@ class Limits:
     # Connections.
     connections: int = 256
     connections_per_address: int = 64
-    """Inbound ones from one IP address; several nodes may share it behind a NAT."""
+    """Inbound ones from one IPv4 address or IPv6 /64; several nodes may share it behind a NAT."""
+    connections_per_group: int = 128
+    """Inbound ones from one IPv4 /24 or IPv6 /56, which one customer can have whole: half of the
+    places, so that no such network takes them all."""
     streams_per_connection: int = 64
     dial_timeout_s: float = 10.0
     handshake_timeout_s: float = 10.0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import struct
+import sys
 import threading
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from p2p_victim import LISTEN, check_alive, victim
 from orrange_p2p.core.errors import ConfigError, PortInUseError, UnreachableError
 from orrange_p2p.core.ids import PeerId
 from orrange_p2p.p2p import hardening
+from orrange_p2p.p2p.hardening.network import _group
 from orrange_p2p.p2p.hardening.queues import frame_rpc
 from orrange_p2p.p2p.libp2p_transport import Libp2pTransport, open_transport
 from orrange_p2p.p2p.limits import Limits
@@ -91,6 +93,48 @@ async def test_silent_connections_are_limited_and_time_out() -> None:
         await until(lambda: transport.counters().get("handshakes_failed", 0) >= 5)
         assert transport.counters()["connections_refused"] > 50
         await check_alive(transport, heard)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs all of 127.0.0.0/8 on loopback")
+async def test_a_network_of_addresses_is_limited_as_a_whole() -> None:
+    limits = Limits(connections_per_address=2, connections_per_group=5)
+    async with victim(limits) as (transport, heard), AsyncExitStack() as stack:
+
+        async def is_let_in(source: str) -> bool:
+            stream = await stack.enter_async_context(
+                await trio.open_tcp_stream("127.0.0.1", port_of(transport), local_address=source)
+            )
+            try:
+                await stream.send_all(b"\x13/multistream/1.0.0\n")
+                return bool(await stream.receive_some())
+            except trio.BrokenResourceError:
+                return False
+
+        sources = [f"127.0.1.{number}" for number in (1, 1, 1, 2, 2, 3, 4)]
+        assert [await is_let_in(source) for source in sources] == [
+            *(True, True, False),  # the third of one address
+            *(True, True, True, False),  # the sixth of 127.0.1.0/24
+        ]
+        assert await is_let_in("127.0.2.1")
+        assert transport.counters()["connections_refused"] == 2
+        await check_alive(transport, heard)
+        await stack.aclose()
+        swarm = transport._running.swarm
+        await until(lambda: not swarm._by_address and not swarm._by_group)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_alike"),
+    [
+        ("203.0.113.1", "203.0.113.254", True),
+        ("203.0.113.1", "203.0.112.1", False),
+        ("2001:db8:0:ff00::1", "2001:db8:0:ffff::2", True),
+        ("2001:db8:0:ff00::1", "2001:db8:0:fe00::1", False),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_which_addresses_are_one_group(one: str, other: str, are_alike: bool) -> None:
+    assert (_group(one) == _group(other)) is are_alike
 
 
 # On the pubsub stream.

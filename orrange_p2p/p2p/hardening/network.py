@@ -92,8 +92,7 @@ class HardTCP(TCP):
 
     Stock (tcp.py:371) asks name servers by itself, past the system's resolver: ``/etc/hosts``,
     search domains and local caches do not count, and "localhost" is unknown. Here ``dns``, ``dns4``
-    and ``dns6`` go through the system, all answers are tried; ``dnsaddr`` is a TXT record and
-    stays with stock.
+    and ``dns6`` go through the system, all answers are tried; ``dnsaddr`` never comes this far.
     """
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
@@ -207,6 +206,22 @@ def _payer(host: str) -> str:
     return host if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
+def _group(host: str) -> str:
+    """The network that one customer of a provider may have whole: an IPv4 /24, an IPv6 /56."""
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(ipaddress.ip_network((ip, 24 if ip.version == 4 else 56), strict=False))
+
+
+def _take_one(counts: Counter[str], key: str) -> None:
+    """Uncount one, and keep no entry for none."""
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
+
+
 class _NoAutoConnector(AutoConnector):
     """Dials no one.
 
@@ -230,7 +245,8 @@ class HardSwarm(Swarm):
     Stock (swarm.py:2060): the task of an inbound connection, and its slot, stay until the swarm
     ends; after 250 connections no inbound is accepted ever again.
 
-    Also limits the connections of one address, handshakes included, and knows banned peers.
+    Also limits the connections of one address and of one group of addresses, handshakes included,
+    and knows banned peers.
     """
 
     limits: Limits
@@ -242,6 +258,7 @@ class HardSwarm(Swarm):
         self.counters = counters
         self.auto_connector = _NoAutoConnector(self)
         self._by_address: Counter[str] = Counter()
+        self._by_group: Counter[str] = Counter()
         self._banned: OrderedDict[ID, tuple[float, int]] = OrderedDict()
         self._bans_by_address: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
@@ -288,21 +305,23 @@ class HardSwarm(Swarm):
     async def _handle_inbound_connection(self, read_write_closer: Any, maddr: Multiaddr) -> None:
         remote = read_write_closer.get_remote_address()
         host = _payer(remote[0]) if remote else ""
+        group = _group(remote[0]) if remote else ""
         if (
             self._by_address.total() >= self.limits.connections
             or self._by_address[host] >= self.limits.connections_per_address
+            or self._by_group[group] >= self.limits.connections_per_group
             or self._is_address_banned(host)
         ):
             self.counters["connections_refused"] += 1
             await read_write_closer.close()
             return
         self._by_address[host] += 1
+        self._by_group[group] += 1
         try:
             await self._serve_inbound(RawConnection(read_write_closer, False), maddr)
         finally:
-            self._by_address[host] -= 1
-            if not self._by_address[host]:
-                del self._by_address[host]
+            _take_one(self._by_address, host)
+            _take_one(self._by_group, group)
 
     async def _serve_inbound(self, raw: IRawConnection, maddr: Multiaddr) -> None:
         """One inbound connection from handshake to end."""
