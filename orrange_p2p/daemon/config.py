@@ -48,7 +48,9 @@ DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/9771"
 MAX_FILE_BYTES: Final = 1 << 20
 
 _LISTEN: Final = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d{1,5}")
-_BOOTSTRAP: Final = re.compile(_LISTEN.pattern + r"/p2p/[1-9A-HJ-NP-Za-km-z]+")
+_P2P: Final = r"/p2p/[1-9A-HJ-NP-Za-km-z]+"
+_ANNOUNCE: Final = re.compile(_LISTEN.pattern + _P2P)
+_BOOTSTRAP: Final = re.compile(rf"(?:{_LISTEN.pattern}|/dnsaddr/[^/\s]+){_P2P}")
 _TRADER: Final = re.compile(r"trader-([1-9]\d*)\.key")
 
 
@@ -128,7 +130,9 @@ class NodeConfig:
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Multiaddrs to listen on."""
     bootstrap: tuple[str, ...] = ()
-    """Multiaddrs of peers to stay connected with, each ending in /p2p/<peer id>."""
+    """Multiaddrs of peers to stay connected with, each ending in /p2p/<peer id>. Hosts may be names
+    (/dns4/example.org/tcp/9771/p2p/...); /dnsaddr/example.org/p2p/... is what the TXT records of
+    _dnsaddr.example.org say."""
     announce: tuple[str, ...] = ()
     """Multiaddrs under which others reach us though we do not listen on them ourselves: the
     outside of a router that forwards a port. Each ends in /p2p/<our peer id>."""
@@ -289,6 +293,12 @@ def parse_bootstrap(value: str) -> str:
     return value
 
 
+def _announced(value: str) -> str:
+    if not _ANNOUNCE.fullmatch(value):
+        raise ConfigError(f"{value!r} is not a multiaddr such as {DEFAULT_LISTEN}/p2p/<peer id>")
+    return value
+
+
 def _bool(value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"must be true or false, not {value!r}")
@@ -309,7 +319,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "roles": _array(_one_of(ROLES)),
     "listen": _array(parse_listen),
     "bootstrap": _array(parse_bootstrap),
-    "announce": _array(parse_bootstrap),
+    "announce": _array(_announced),
     "lan_discovery": _bool,
     "markets": _array(_market),
     "rpc_socket": lambda value: Path(_text(value)),

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
+from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 
 from orrange_p2p.core.errors import (
@@ -22,6 +24,7 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.core.ids import PeerId
 from orrange_p2p.p2p.cleanup import unwrap_single
+from orrange_p2p.p2p.dnsaddr import addresses_behind
 from orrange_p2p.p2p.gossip import Gossip
 from orrange_p2p.p2p.host import RunningHost, parse_multiaddr, run_host
 from orrange_p2p.p2p.limits import DEFAULT_LIMITS, Counters, Limits
@@ -108,7 +111,7 @@ class Libp2pTransport:
         # only and blocks a peer for a minute after a failure (swarm.py:886, :109).
         with trio.move_on_after(self._limits.dial_timeout_s) as scope:
             try:
-                await self._running.swarm._dial_addr_single_attempt(target, peer_id)
+                await self._dial_each(target, peer_id)
             except Exception as error:
                 raise UnreachableError(f"cannot connect to {address}: {error}") from error
         if scope.cancelled_caught:
@@ -116,6 +119,17 @@ class Libp2pTransport:
             raise DeadlineError(
                 f"no connection to {address} within {self._limits.dial_timeout_s:g} s"
             )
+
+    async def _dial_each(self, target: Any, peer_id: ID) -> None:
+        """Dial what ``target`` stands for, one address after the other, until one answers."""
+        dial = self._running.swarm._dial_addr_single_attempt
+        addresses = await addresses_behind(str(target), peer_id.to_base58())
+        random.shuffle(addresses)  # one that is silent takes the whole deadline
+        for address in addresses[:-1]:
+            with suppress(SwarmException):
+                await dial(parse_multiaddr(address), peer_id)
+                return
+        await dial(parse_multiaddr(addresses[-1]), peer_id)
 
     async def disconnect(self, peer: PeerId) -> None:
         await self._running.swarm.close_peer(ID.from_base58(peer))

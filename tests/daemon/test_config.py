@@ -10,6 +10,7 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.daemon.config import DataDir, NodeConfig, default_data_dir, load_config
 
+NAMED = "/dnsaddr/example.org/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
 PEER = "/dns4/example.org/tcp/9771/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
 
 
@@ -26,7 +27,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         DataDir(tmp_path),
         roles=("trader",),
         listen=("/ip4/0.0.0.0/tcp/1", "/ip6/::1/tcp/65535"),
-        bootstrap=(PEER,),
+        bootstrap=(PEER, NAMED),
         markets=(MarketId(b"\x01" * 32),),
         rpc_socket=Path('/run/a "quoted"\\ name.sock'),
         log_level="debug",
@@ -55,6 +56,8 @@ def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
         ('listen = ["/ip4/0.0.0.0/tcp/65536"]', "listen: "),
         ('listen = ["/ip4/0.0.0.0/udp/1/quic-v1"]', "listen: "),
         ('bootstrap = ["/ip4/127.0.0.1/tcp/1"]', "bootstrap: "),
+        ('bootstrap = ["/dnsaddr/example.org"]', "bootstrap: "),
+        ('announce = ["/dnsaddr/example.org/p2p/12D3KooW"]', "announce: "),
         ('markets = ["0x12"]', "markets: '0x12' is not a market id"),
         ('rpc_socket = ""', "rpc_socket: must be a text"),
         ('rpc_socket = "a\\u0000b"', "rpc_socket: must be a text"),
