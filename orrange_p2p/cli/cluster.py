@@ -19,6 +19,7 @@ from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters
 from orrange_p2p.core.ids import Address, TimeMs
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.keys import PlainKeys
 
 START_S: Final = 60.0
 STOP_S: Final = 10.0
@@ -57,8 +58,9 @@ def make_network(
     for directory in directories:
         datadir.make_directory(directory)
         datadir.make_keys(directory, is_witness=True, traders=traders)
-        witnesses.append(datadir.witness_of(directory, [market]))
-        authors += datadir.trader_addresses(directory)
+        keys = PlainKeys(directory)
+        witnesses.append(datadir.witness_of(keys, [market]))
+        authors += [signer.address for signer in keys.traders()]
     genesis = Genesis(
         name="demo",
         home_chain="eip155:31337",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, run_line, wants_json
+from orrange_p2p.cli.options import (
+    ask_passphrase,
+    data_dir_option,
+    echo_json,
+    json_option,
+    passphrase_option,
+    run_line,
+    wants_json,
+)
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import TimeMs
@@ -23,6 +32,7 @@ from orrange_p2p.daemon.config import (
     parse_bootstrap,
     parse_listen,
 )
+from orrange_p2p.daemon.keys import Keys, check_mnemonic, make_seed, open_keys
 
 DEVELOPMENT = "development"
 
@@ -54,6 +64,8 @@ DEVELOPMENT = "development"
 @click.option(
     "--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to stay connected with."
 )
+@passphrase_option
+@click.option("--restore-mnemonic", is_flag=True, help="Make the keys of 24 words, asked for.")
 @json_option
 def command(
     data_dir: Path,
@@ -63,9 +75,14 @@ def command(
     traders: int,
     listen: tuple[str, ...],
     bootstrap: tuple[str, ...],
+    passphrase_file: Path | None,
+    restore_mnemonic: bool,
     as_json: bool,
 ) -> None:
-    """Make a data directory: keys (0600), network.toml and node.toml.
+    """Make a data directory: keys, network.toml and node.toml.
+
+    All keys come from one seed, kept under a passphrase and worth 24 words: `orrange keys mnemonic`
+    shows them, write them down. Keys of --dev are plain files.
 
     What is there already is kept, never overwritten: a second call changes nothing.
     """
@@ -78,6 +95,7 @@ def command(
     wanted = NodeConfig(
         directory,
         roles=roles or (ROLES if dev else ("trader",)),
+        traders=traders,
         listen=tuple(map(parse_listen, listen)) or (DEFAULT_LISTEN,),
         bootstrap=tuple(map(parse_bootstrap, bootstrap)),
     )
@@ -91,16 +109,33 @@ def command(
         )
     config = load_config(data_dir) if directory.config.exists() else wanted
 
+    def passphrase() -> str:
+        return ask_passphrase(passphrase_file, new=not directory.seed.exists())
+
+    has_plain = directory.peer_key.exists()
+    is_sealed = directory.seed.exists() or not (dev or has_plain)
+    words = None
+    if restore_mnemonic:
+        if dev:
+            raise ConfigError("keys of --dev have no mnemonic")
+        words = click.prompt("The 24 words", hide_input=sys.stdin.isatty(), err=True)
+        check_mnemonic(words)
+    entered = passphrase() if is_sealed else ""
     made = [directory.keys] if datadir.make_directory(directory) else []
-    made += datadir.make_keys(
-        directory, is_witness=config.is_witness, traders=traders if config.is_trader else 0
-    )
-    network = network or there or _development(directory)
+    if not is_sealed:
+        made += datadir.make_keys(
+            directory, is_witness=config.is_witness, traders=traders if config.is_trader else 0
+        )
+    elif words is not None or not directory.seed.exists():
+        make_seed(directory, entered, words)
+        made.append(directory.seed)
+    keys = open_keys(config, lambda: entered)
+    network = network or there or _development(keys)
     if datadir.write_network(directory, network):
         made.append(directory.network)
     if datadir.write_config(config):
         made.append(directory.config)
-    report = _report(config, network, made)
+    report = _report(config, keys, network, made)
     if config != wanted:
         report["notes"].append(f"{directory.config} was there and stays as it is; edit it")
     if wants_json(as_json):
@@ -109,18 +144,18 @@ def command(
         _show(report)
 
 
-def _development(directory: DataDir) -> Genesis:
-    witness = datadir.witness_of(directory, [datadir.DEVELOPMENT_MARKET])
+def _development(keys: Keys) -> Genesis:
+    witness = datadir.witness_of(keys, [datadir.DEVELOPMENT_MARKET])
     return datadir.development_genesis([witness], TimeMs(time.time_ns() // 1_000_000))
 
 
-def _report(config: NodeConfig, network: Genesis, made: list[Path]) -> dict[str, Any]:
+def _report(config: NodeConfig, keys: Keys, network: Genesis, made: list[Path]) -> dict[str, Any]:
     """What there is now, in the words of JSON."""
     directory = config.data_dir
     notes = []
     witness = None
     if config.is_witness:
-        witness = datadir.witness_of(directory, network.markets)
+        witness = datadir.witness_of(keys, network.markets)
         if witness not in network.witnesses:
             anchors = ", ".join(f'"0x{anchor.hex()}"' for anchor in witness.anchors)
             notes.append(
@@ -128,7 +163,10 @@ def _report(config: NodeConfig, network: Genesis, made: list[Path]) -> dict[str,
                 f'[[witnesses]]\naddress = "0x{witness.address.hex()}"\n'
                 f"weight = {witness.weight}\nanchors = [{anchors}]"
             )
-    traders = datadir.trader_addresses(directory) if config.is_trader else []
+    traders = [signer.address for signer in keys.traders()] if config.is_trader else []
+    keep = "`orrange keys mnemonic` shows the 24 words that are all of the keys: write them down."
+    if not directory.seed.exists():
+        keep = "The keys are plain files: keep a copy of them where nobody else can read it."
     return {
         "data_dir": str(directory.path),
         "made": [str(path) for path in made],
@@ -140,6 +178,7 @@ def _report(config: NodeConfig, network: Genesis, made: list[Path]) -> dict[str,
         "traders": [f"0x{address.hex()}" for address in traders],
         "listen": list(config.listen),
         "notes": notes,
+        "keep": keep,
         "next": run_line(directory.path),
     }
 
@@ -156,5 +195,5 @@ def _show(report: dict[str, Any]) -> None:
         click.echo(f"trader   {trader}")
     for note in report["notes"]:
         click.echo(f"note     {note}")
-    click.echo("Keep a copy of the keys where nobody else can read it.")
+    click.echo(report["keep"])
     click.echo(f"Next: {report['next']}")

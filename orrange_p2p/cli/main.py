@@ -17,6 +17,7 @@ from orrange_p2p.core.errors import CallerError, DeadlineError, OrrangeError, Un
 
 COMMANDS: Final = {
     "init": "Make a data directory: keys, network, configuration.",
+    "keys": "Show the addresses, the mnemonic; change the passphrase.",
     "run": "Run the node of a data directory.",
     "status": "Ask the running node how it is.",
     "proof": "Show one order by the word of the witnesses.",

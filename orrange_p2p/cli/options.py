@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import OrderId
 from orrange_p2p.daemon.config import default_data_dir
 
@@ -18,6 +19,12 @@ data_dir_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=default_data_dir,
     help="Made by `orrange init`; by default $ORRANGE_DATA_DIR or ~/.local/share/orrange.",
+)
+
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Its first line is the passphrase of the keys; else it is asked on the terminal.",
 )
 
 json_option = click.option(
@@ -38,6 +45,23 @@ class _OrderIdType(click.ParamType[OrderId]):
 
 
 ORDER_ID = _OrderIdType()
+
+
+def ask_passphrase(file: Path | None, *, new: bool = False) -> str:
+    """The passphrase, from a file or the terminal: never an argument or a variable, which other
+    processes can read. Raises ``ConfigError`` without either."""
+    from orrange_p2p.daemon.keys import MIN_PASSPHRASE, read_passphrase
+
+    if file is not None:
+        entered = read_passphrase(file)
+    elif not sys.stdin.isatty():
+        raise ConfigError("the keys have a passphrase: name its file with --passphrase-file")
+    else:
+        text = "New passphrase for the keys" if new else "Passphrase of the keys"
+        entered = str(click.prompt(text, hide_input=True, confirmation_prompt=new, err=True))
+    if new and len(entered) < MIN_PASSPHRASE:
+        raise ConfigError(f"a passphrase has {MIN_PASSPHRASE} characters or more")
+    return entered
 
 
 def run_line(data_dir: Path) -> str:

@@ -10,7 +10,9 @@ import click
 import structlog
 import trio
 
+from orrange_p2p.cli.options import ask_passphrase, passphrase_option
 from orrange_p2p.daemon.config import default_data_dir, load_config
+from orrange_p2p.daemon.keys import open_keys
 from orrange_p2p.daemon.market import corrupt
 from orrange_p2p.daemon.serve import serve
 
@@ -22,8 +24,9 @@ from orrange_p2p.daemon.serve import serve
     default=default_data_dir,
     help="Made by `orrange init`; by default $ORRANGE_DATA_DIR or ~/.local/share/orrange.",
 )
+@passphrase_option
 @click.option("--sabotage", is_flag=True, hidden=True, help="Break the book, for the demo.")
-def command(data_dir: Path, sabotage: bool) -> None:
+def command(data_dir: Path, passphrase_file: Path | None, sabotage: bool) -> None:
     """Run the node until Ctrl-C or SIGTERM.
 
     It listens, dials the peers of its configuration, follows the markets it carries and, as a
@@ -31,6 +34,7 @@ def command(data_dir: Path, sabotage: bool) -> None:
     standard error; `orrange status` asks the running node.
     """
     config = load_config(data_dir)
+    keys = open_keys(config, lambda: ask_passphrase(passphrase_file))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -44,4 +48,4 @@ def command(data_dir: Path, sabotage: bool) -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    trio.run(serve, config, corrupt if sabotage else None)
+    trio.run(serve, config, keys, corrupt if sabotage else None)

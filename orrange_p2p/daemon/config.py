@@ -4,6 +4,7 @@ DIR/                 0700
     node.toml        what this node does; every key is optional
     network.toml     the network it belongs to, byte for byte the same at every node
     keys/            0700, files 0600
+        seed.json        all keys, encrypted; or, without a passphrase:
         peer.key         its name on the network
         witness.key      signs ticks
         reveal.key       secret behind the witness's hash chains
@@ -81,6 +82,11 @@ class DataDir:
         return self.path / "keys"
 
     @property
+    def seed(self) -> Path:
+        """The encrypted seed that stands for all of the key files."""
+        return self.keys / "seed.json"
+
+    @property
     def peer_key(self) -> Path:
         return self.keys / "peer.key"
 
@@ -127,6 +133,8 @@ class NodeConfig:
     data_dir: DataDir
     roles: tuple[str, ...] = ROLES
     """``witness`` signs ticks, ``trader`` writes logs; with neither the node follows."""
+    traders: int = 1
+    """How many trader keys of an encrypted seed are in use; plain key files count themselves."""
     listen: tuple[str, ...] = (DEFAULT_LISTEN,)
     """Multiaddrs to listen on."""
     bootstrap: tuple[str, ...] = ()
@@ -175,6 +183,7 @@ class NodeConfig:
         """The text that ``load_config`` reads back to an equal configuration."""
         lines = [
             ("roles", _list(self.roles)),
+            ("traders", str(self.traders)),
             ("listen", _list(self.listen)),
             ("bootstrap", _list(self.bootstrap)),
             ("announce", _list(self.announce)),
@@ -326,6 +335,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "log_level": _one_of(LOG_LEVELS),
     "cancel_on": _array(_one_of(CANCEL_ON)),
     "max_exposure_lots": _count,
+    "traders": _count,
 }
 
 

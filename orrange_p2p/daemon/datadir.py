@@ -13,7 +13,8 @@ from orrange_p2p.core.ids import Address, MarketId, TimeMs, Weight
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.signers.keyfile import create_secret, open_signer, read_secret
+from orrange_p2p.daemon.keys import Keys
+from orrange_p2p.signers.keyfile import create_secret, read_secret
 
 __all__ = [
     "DEVELOPMENT_MARKET",
@@ -21,7 +22,6 @@ __all__ = [
     "make_directory",
     "make_keys",
     "reveal_chain",
-    "trader_addresses",
     "witness_of",
     "write_config",
     "write_network",
@@ -78,17 +78,12 @@ def reveal_chain(secret: bytes, market: MarketId) -> RevealChain:
     return RevealChain(sha256(b"orrange/reveal-market/1" + secret + market))
 
 
-def witness_of(directory: DataDir, markets: Sequence[Market], weight: int = 1) -> Witness:
-    """What genesis says of the witness whose keys lie here."""
-    secret = read_secret(directory.reveal_key)
-    address = open_signer(directory.witness_key).address
+def witness_of(keys: Keys, markets: Sequence[Market], weight: int = 1) -> Witness:
+    """What genesis says of the witness with these keys."""
+    secret = keys.reveal_secret()
+    address = keys.witness().address
     anchors = tuple(reveal_chain(secret, market.id).anchor for market in markets)
     return Witness(address, Weight(weight), anchors)
-
-
-def trader_addresses(directory: DataDir) -> list[Address]:
-    """Whose logs the node may write, by number of the key."""
-    return [open_signer(path).address for path in directory.trader_keys()]
 
 
 def development_genesis(witnesses: Sequence[Witness], start_ms: TimeMs) -> Genesis:

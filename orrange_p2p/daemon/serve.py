@@ -19,6 +19,7 @@ from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon import api, datadir, signing
 from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.lan import found_on_lan
@@ -26,7 +27,6 @@ from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
-from orrange_p2p.signers.keyfile import open_signer, read_secret
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 
 log = structlog.get_logger()
@@ -36,7 +36,9 @@ COLLECTOR_THRESHOLDS: Final = (100_000, 50, 100)
 often that taking orders in costs twice the time (protocol/decisions/0007-compiled-core.md)."""
 
 
-async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None = None) -> None:
+async def serve(
+    config: NodeConfig, keys: Keys, after_apply: Callable[[Fold], None] | None = None
+) -> None:
     """Run the node of a data directory until SIGINT, SIGTERM or the API's ``stop``.
 
     Raises ``ConfigError`` for what is wrong in the directory, ``StoreError`` if the store cannot
@@ -48,16 +50,16 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
     markets = config.markets or tuple(market.id for market in genesis.markets)
     for market_id in markets:
         genesis.market(market_id)
-    traders = [open_signer(path) for path in directory.trader_keys()] if config.is_trader else []
+    traders = keys.traders() if config.is_trader else []
     witness: tuple[Signer, dict[MarketId, RevealChain]] | None = None
     if config.is_witness:
-        secret = read_secret(directory.reveal_key)
-        signer = open_signer(directory.witness_key)
+        secret = keys.reveal_secret()
+        signer = keys.witness()
         chains = {market_id: datadir.reveal_chain(secret, market_id) for market_id in markets}
         for market_id, chain in chains.items():
             if genesis.anchors(market_id).get(signer.address, chain.anchor) != chain.anchor:
                 raise ConfigError(
-                    f"{directory.reveal_key} is not the secret behind the witness's anchor in "
+                    f"{directory.keys} has not the secret behind the witness's anchor in "
                     f"{directory.network}: put the right key back"
                 )
         witness = (signer, chains)
@@ -65,7 +67,7 @@ async def serve(config: NodeConfig, after_apply: Callable[[Fold], None] | None =
     async with (
         open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
         _locked(directory, traders if witness is None else [*traders, witness[0]]),
-        open_transport(secret=read_secret(directory.peer_key), listen=config.listen) as transport,
+        open_transport(secret=keys.peer_secret(), listen=config.listen) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
         node = Node(

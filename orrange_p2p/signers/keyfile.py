@@ -14,7 +14,7 @@ from typing import Final
 from orrange_p2p.core.errors import ConfigError, StoreError
 from orrange_p2p.signers.memory import MemorySigner
 
-__all__ = ["create_secret", "open_signer", "read_secret"]
+__all__ = ["check_private", "create_secret", "open_signer", "read_secret"]
 
 SECRET_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 256
@@ -30,6 +30,15 @@ def open_signer(path: Path) -> MemorySigner:
         raise ConfigError(f"key file {path}: {error}") from None
 
 
+def check_private(path: Path, mode: int) -> None:
+    """Raises ``ConfigError`` if other users may open the file."""
+    if mode & 0o077:
+        raise ConfigError(
+            f"key file {path} is open to other users (mode {mode & 0o777:04o}); "
+            f"if none of them has touched it, run: chmod 600 {path}"
+        )
+
+
 def read_secret(path: Path) -> bytes:
     """The 32 bytes of a key file. Raises ``ConfigError``; what the file says is never quoted."""
     try:
@@ -42,11 +51,7 @@ def read_secret(path: Path) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"key file {path} is not a file")
-        if status.st_mode & 0o077:
-            raise ConfigError(
-                f"key file {path} is open to other users (mode {status.st_mode & 0o777:04o}); "
-                f"if none of them has touched it, run: chmod 600 {path}"
-            )
+        check_private(path, status.st_mode)
         text = os.read(descriptor, _MAX_FILE_BYTES).strip().removeprefix(b"0x")
     except OSError as error:
         raise ConfigError(f"key file {path} cannot be read: {error.strerror}") from None

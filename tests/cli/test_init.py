@@ -33,6 +33,7 @@ from orrange_p2p.rpc.server import RpcServer, listening
 def _quick_chains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash chains of the full length take a second each."""
     monkeypatch.setattr("orrange_p2p.core.reveals.RevealChain.__init__.__defaults__", (2048,))
+    monkeypatch.setattr("orrange_p2p.signers.keystore.SCRYPT_N", 1 << 4)
 
 
 def orrange(*args: str | Path) -> Result:
@@ -48,6 +49,15 @@ def made(result: Result) -> dict[str, Any]:
 def everything(directory: Path) -> dict[Path, tuple[int, bytes]]:
     files = [path for path in directory.rglob("*") if path.is_file()]
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> list[str | Path]:
+    """What makes a node that is none of --dev encrypt its keys; quickly."""
+    file = tmp_path / "passphrase"
+    file.write_text("correct horse\n")
+    file.chmod(0o600)
+    return ["--passphrase-file", file]
 
 
 @pytest.fixture
@@ -103,34 +113,34 @@ def test_more_traders_can_be_added(home: Path) -> None:
     assert [Path(path).name for path in second["made"]] == ["trader-2.key", "trader-3.key"]
 
 
-def test_joining_a_network(home: Path, tmp_path: Path) -> None:
+def test_joining_a_network(home: Path, tmp_path: Path, passphrase: list[str | Path]) -> None:
     made(orrange("init", "--dev", "--data-dir", home))
     other = tmp_path / "other"
     peer = "/ip4/127.0.0.1/tcp/9771/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
-    args = ["--network", home / "network.toml", "--listen", "/ip4/0.0.0.0/tcp/9772"]
+    args = ["--network", home / "network.toml", "--listen", "/ip4/0.0.0.0/tcp/9772", *passphrase]
     report = made(orrange("init", "--data-dir", other, *args, "--bootstrap", peer))
     assert report["roles"] == ["trader"]
     assert report["witness"] is None
     assert DataDir(other).load_genesis() == DataDir(home).load_genesis()
     config = load_config(other)
     assert (config.listen, config.bootstrap) == (("/ip4/0.0.0.0/tcp/9772",), (peer,))
-    assert sorted(path.name for path in (other / "keys").iterdir()) == ["peer.key", "trader-1.key"]
+    assert [path.name for path in (other / "keys").iterdir()] == ["seed.json"]
 
 
 def test_a_witness_the_network_does_not_know_is_told_what_to_hand_over(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, passphrase: list[str | Path]
 ) -> None:
     made(orrange("init", "--dev", "--data-dir", home))
     network = home / "network.toml"
     other = tmp_path / "other"
-    args = ["--network", network, "--role", "witness"]
+    args = ["--network", network, "--role", "witness", *passphrase]
     report = made(orrange("init", "--data-dir", other, *args))
     (note,) = report["notes"]
     both = network.read_text() + "\n" + note.partition("\n")[2] + "\n"
     joined = tmp_path / "joined.toml"
     joined.write_text(both)
     third = tmp_path / "third"
-    made(orrange("init", "--data-dir", third, "--network", joined))
+    made(orrange("init", "--data-dir", third, "--network", joined, *passphrase))
     addresses = {w.address.hex() for w in DataDir(third).load_genesis().witnesses}
     assert report["witness"][2:] in addresses
 
@@ -157,6 +167,7 @@ def test_wrong_calls_are_told_and_make_nothing(home: Path, tmp_path: Path) -> No
     assert "--dev" in one_line(orrange(*init), 2)
     assert "--dev" in one_line(orrange(*init, "--dev", "--network", broken), 2)
     assert "not TOML" in one_line(orrange(*init, "--network", broken), 2)
+    assert "no mnemonic" in one_line(orrange(*init, "--dev", "--restore-mnemonic"), 2)
     assert "missing" in one_line(orrange(*init, "--network", tmp_path / "none.toml"), 2)
     assert "multiaddr" in one_line(orrange(*init, "--dev", "--listen", "localhost:1"), 2)
     assert "multiaddr" in one_line(

@@ -21,6 +21,7 @@ from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import ConfigError, StoreError, WorldError
 from orrange_p2p.daemon import backup, datadir
 from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.keys import PlainKeys
 from orrange_p2p.daemon.signing import RESTORED
 from orrange_p2p.store.sqlite_file import SqliteFile
 
@@ -32,7 +33,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
     directory = DataDir(tmp_path / "node")
     datadir.make_directory(directory)
     datadir.make_keys(directory, is_witness=True, traders=2)
-    witness = datadir.witness_of(directory, [datadir.DEVELOPMENT_MARKET])
+    witness = datadir.witness_of(PlainKeys(directory), [datadir.DEVELOPMENT_MARKET])
     genesis = datadir.development_genesis([witness], 0)
     datadir.write_network(directory, genesis)
     datadir.write_config(NodeConfig(directory))
