@@ -30,7 +30,7 @@ from orrange_p2p.core.operations import (
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.daemon.exposure import Exposure
 from orrange_p2p.daemon.market import MarketNode
-from orrange_p2p.daemon.signing import HaltState, Signing
+from orrange_p2p.daemon.signing import Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
 
 GATHER_S: Final = 0.02
@@ -262,7 +262,7 @@ class AuthorLog:
     async def _write(self) -> None:
         """One entry, or a refusal of what waits."""
         node = self._node
-        only_cancels = self._signing.halt is HaltState.CANCELLING
+        only_cancels = self._signing.only_cancels
         reason = self._why_not(only_cancels)
         if reason is not None:
             self._refuse_waiting(reason)

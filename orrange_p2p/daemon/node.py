@@ -165,6 +165,7 @@ class Node:
             ready()
             await self._stopping.wait()
             if "shutdown" in self._cancel_on and self.signing.halt is HaltState.OFF:
+                self.signing.is_leaving = True
                 done = await self.withdrawal.cancel_all(SHUTDOWN_S)
                 log.info("cancelled all orders", signed=done.signed, committed=done.committed)
             nursery.cancel_scope.cancel()

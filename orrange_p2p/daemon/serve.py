@@ -31,6 +31,9 @@ from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 
 log = structlog.get_logger()
 
+LEAVE_S: Final = 4.0
+"""Longer than ``cancel_on`` needs at shutdown; closing store and connections takes the rest of five
+seconds."""
 COLLECTOR_THRESHOLDS: Final = (100_000, 50, 100)
 """A book is a hundred thousand objects that stay; at Python's defaults the collector walks them so
 often that taking orders in costs twice the time (protocol/decisions/0007-compiled-core.md)."""
@@ -95,7 +98,7 @@ async def serve(
             listening(config.rpc_socket, RpcServer(methods)),
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(_stop_on_signal, node)
+            nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             await node.run()
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -119,9 +122,13 @@ async def _copy_store(store: SqliteStore, params: Params) -> Any:
     return True
 
 
-async def _stop_on_signal(node: Node) -> None:
+async def _stop_on_signal(node: Node, everything: trio.CancelScope) -> None:
+    """Leave in good order, but leave: also while a large store is being replayed."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
             node.stop()
-            return
+            break
+    await trio.sleep(LEAVE_S)
+    log.warning("stopping at once: what was acknowledged is durable")
+    everything.cancel()

@@ -61,6 +61,8 @@ class Signing:
         self._clock = clock
         self._own = frozenset(own)
         self.halt = HaltState.OFF
+        self.is_leaving = False
+        """The node takes its orders back before it stops: no new ones meanwhile."""
         self.misuse: str | None = None
         """In words, that a key of ours is in use elsewhere."""
         self._restore: bytes | None = None
@@ -83,19 +85,24 @@ class Signing:
         """Whether we know how far our keys had signed in this market."""
         return self._restore is None or market in self._merged_era
 
+    @property
+    def only_cancels(self) -> bool:
+        """Whether orders are being taken back, and nothing else is signed but what that needs."""
+        return self.halt is HaltState.CANCELLING or (self.is_leaving and self.halt is HaltState.OFF)
+
     def why_no_entry(self, market: MarketId) -> str | None:
         """Why no entry may be signed in a market; None if it may."""
         if self.halt is HaltState.ON:
             return "this node is halted by its operator: `orrange resume` lets it sign again"
         if self.halt is HaltState.CANCELLING:
             return "this node is being halted by its operator: only cancels are signed"
+        if self.is_leaving:
+            return "this node is stopping: only cancels are signed"
         return self._why_not_sure(market)
 
     def why_no_cancel(self, market: MarketId) -> str | None:
         """The same for an entry of nothing but cancels: it goes through while halting."""
-        if self.halt is HaltState.CANCELLING:
-            return self._why_not_sure(market)
-        return self.why_no_entry(market)
+        return self._why_not_sure(market) if self.only_cancels else self.why_no_entry(market)
 
     def _why_not_sure(self, market: MarketId) -> str | None:
         if self.misuse is not None:
