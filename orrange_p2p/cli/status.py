@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,36 +11,68 @@ import click
 from orrange_p2p.cli.ask import ask
 from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wants_json
 
+WATCH_S = 2.0
+_NODE = (
+    "network",
+    "peer_id",
+    "roles",
+    "halt",
+    "signs_nothing",
+    "uptime_s",
+    "addresses",
+    "peers",
+)
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @click.command("status")
 @data_dir_option
+@click.option("--watch", is_flag=True, help="Ask again every two seconds, until Ctrl-C.")
 @json_option
-def command(data_dir: Path, as_json: bool) -> None:
-    """Ask the running node: peers, round, epoch, root, queues, drops.
+def command(data_dir: Path, watch: bool, as_json: bool) -> None:
+    """Ask the running node how it is: a table on a terminal, JSON when piped.
 
-    A table on a terminal, JSON when piped. Exit status 3 if no node is running.
+    \b
+    signs_nothing      why it signs no entries now: a halt, a restore, a key in use elsewhere
+    no_ticks           the same for a witness's ticks
+    lag_rounds         how many rounds other witnesses are further
+    epoch_age_ms       how long ago the last epoch came; grows while too few witnesses are up
+    intake_queue       frames of others that wait; outbox_bytes: what waits to be sent
+    drops              what full queues and spent budgets have cost
+
+    Exit status 3 if no node is running.
     """
     status = ask(data_dir, "status")
-    if wants_json(as_json):
-        echo_json(status)
-    else:
-        _show(status)
+    is_json = wants_json(as_json)
+    if not watch:
+        if is_json:
+            echo_json(status)
+        else:
+            _show(status)
+        return
+    while True:
+        if is_json:
+            echo_json(status)
+        else:
+            click.clear()
+            _show({**status, "counters": None})
+        time.sleep(WATCH_S)
+        status = ask(data_dir, "status")
 
 
 def _show(status: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console()
-    names = ("network", "peer_id", "roles", "uptime_s", "addresses", "peers")
-    console.print(_table("node", {name: status.get(name) for name in names}))
+    console.print(_table("node", {name: status.get(name) for name in _NODE}))
     for market in status.get("markets", []):
         title = f"{market.pop('base', '?')} / {market.pop('quote', '?')}"
         console.print(_table(title, market))
-    if counters := status.get("counters"):
-        console.print(_table("counters", counters))
+    for name in ("drops", "counters"):
+        if counted := status.get(name):
+            console.print(_table(name, counted))
 
 
 def _table(title: str, rows: dict[str, Any]) -> Table:

@@ -26,6 +26,8 @@ from orrange_p2p.daemon.node import Node
 from orrange_p2p.rpc.server import Method, Params
 
 MAX_ROWS: Final = 1000
+_DROPS: Final = ("_dropped", "_lost", "_refused", "over_budget", "over_buffer", "_declined")
+"""How counters end of what a full queue or a spent budget has cost."""
 
 
 def methods(node: Node) -> dict[str, Method]:
@@ -53,6 +55,7 @@ class _Api:
     async def status(self, params: Params) -> Any:
         """Where the node is: peers, round, epoch, root, totals, queues, drops."""
         node = self._node
+        counters = dict(sorted({**node.counters, **node.transport.counters()}.items()))
         return {
             "version": node.version,
             "network": node.genesis.name,
@@ -64,13 +67,19 @@ class _Api:
                 for peer in node.transport.peers().values()
             ],
             "roles": list(node.roles),
+            "halt": node.signing.halt.name.lower(),
             "signs_nothing": _why_not(node),
             "authors": ["0x" + address.hex() for address in node.authors],
             "uptime_s": (node.clock.monotonic_ms() - node.started_ms) // 1000,
             "markets": [
-                _market_status(market, node.logs_of(market)) for market in node.markets.values()
+                {
+                    **_market_status(market, node.logs_of(market)),
+                    "no_ticks": _why_no_tick(node, market),
+                }
+                for market in node.markets.values()
             ],
-            "counters": dict(sorted({**node.counters, **node.transport.counters()}.items())),
+            "drops": {name: count for name, count in counters.items() if name.endswith(_DROPS)},
+            "counters": counters,
         }
 
     async def submit(self, params: Params) -> Any:
@@ -190,6 +199,13 @@ def _why_not(node: Node) -> str | None:
     return next(iter(reasons), None)
 
 
+def _why_no_tick(node: Node, market: MarketNode) -> str | None:
+    """Why a witness does not tick; None if it does, or is none."""
+    if "witness" not in node.roles:
+        return None
+    return node.signing.why_no_tick(market.market_id, market.replica.era)
+
+
 def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dict[str, Any]:
     replica = market.replica
     clock = replica.clock
@@ -201,9 +217,11 @@ def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dic
         "quote": market.market.quote,
         "era": replica.era,
         "round": clock.highest_quorum_round,
+        "lag_rounds": _lag(market),
         "undecided_rounds": clock.undecided_rounds,
         "epoch": replica.epoch,
         "committed_epoch": replica.committed_epoch,
+        "epoch_age_ms": _age_ms(market),
         "root": "0x" + replica.root.hex(),
         "open_orders": fold.live_order_count,
         "pending_matches": len(fold.matches),
@@ -218,6 +236,22 @@ def _market_status(market: MarketNode, logs: Mapping[Address, AuthorLog]) -> dic
         "outbox_bytes": market.outbox.pending_bytes,
         "blocking_entries": len(replica.blocking()),
     }
+
+
+def _lag(market: MarketNode) -> int | None:
+    """How many rounds others are further, as far as we heard; None if in a later era."""
+    heard = max(market.heard.values(), default=(0, -1))
+    if heard[0] > market.replica.era:
+        return None
+    is_ours = heard[0] == market.replica.era
+    return max(0, heard[1] - market.replica.clock.highest_quorum_round) if is_ours else 0
+
+
+def _age_ms(market: MarketNode) -> int | None:
+    """How long ago the latest epoch was applied here; None if there is none since the start."""
+    if not market.epochs:
+        return None
+    return market.clock.monotonic_ms() - market.epochs[-1].durable_ms
 
 
 def _order_id(name: OrderId) -> dict[str, Any]:

@@ -223,6 +223,38 @@ async def test_status_of_a_node(home: Path) -> None:
     assert made(result) == answer
 
 
+async def test_status_is_asked_again_until_the_node_is_gone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orrange_p2p.cli.status.WATCH_S", 0.0)
+    made(orrange("init", "--dev", "--data-dir", home))
+    asked = 0
+
+    async def status(params: object) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            nursery.cancel_scope.cancel()
+        return {"uptime_s": asked}
+
+    async with trio.open_nursery() as outer:
+        result: list[Result] = []
+
+        async def watch() -> None:
+            arguments = ["status", "--watch", "--data-dir", home]
+            result.append(await trio.to_thread.run_sync(lambda: orrange(*arguments)))
+
+        async with (
+            listening(home / "rpc.sock", RpcServer({"status": status})),
+            trio.open_nursery() as nursery,
+        ):
+            outer.start_soon(watch)
+            await trio.sleep_forever()
+    assert result[0].exit_code == 3
+    lines = [json.loads(line) for line in result[0].stdout.splitlines()]
+    assert [line["uptime_s"] for line in lines][:2] == [1, 2]
+
+
 # --- the table of commands ---
 
 

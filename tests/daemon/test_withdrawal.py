@@ -7,6 +7,7 @@ from test_node import Party, author_of, cluster, genesis_of, market_of, until
 from test_signing import mark_restored, one_more, orders, parties_of, place
 
 from orrange_p2p.core.errors import WorldError
+from orrange_p2p.daemon import api
 from orrange_p2p.daemon.signing import HaltState
 from orrange_p2p.p2p.memory import MemoryNetwork
 
@@ -53,7 +54,16 @@ async def test_a_halted_witness_signs_no_ticks() -> None:
     parties = parties_of(4)
     async with cluster(parties, genesis_of(parties), MemoryNetwork()) as nodes:
         await until(lambda: market_of(nodes[0]).replica.epoch > 1, nodes)
+        said = await api.methods(nodes[3])["status"]({})
+        assert (said["halt"], said["signs_nothing"], said["drops"]) == ("off", None, {})
+        assert said["markets"][0]["no_ticks"] is None
+        assert said["markets"][0]["lag_rounds"] < 10
+        assert 0 <= said["markets"][0]["epoch_age_ms"] < 5000
         await nodes[3].withdrawal.halt()
+        said = await api.methods(nodes[3])["status"]({})
+        assert said["halt"] == "on"
+        assert "orrange resume" in said["signs_nothing"]
+        assert "orrange resume" in said["markets"][0]["no_ticks"]
         address = parties[3].witness.address
         reached = market_of(nodes[0]).heard[address]
         epoch = market_of(nodes[0]).replica.epoch
