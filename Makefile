@@ -6,6 +6,8 @@ PEERS ?= .venv-peers
 FUZZ ?= .venv-fuzz
 SECONDS ?= 20
 JS := tests/p2p/js
+EVM := contracts/evm
+AUDIT ?= .venv-audit
 ARGS ?=
 UV_VERSION := 0.13.9
 
@@ -17,7 +19,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench chaos soak fuzz compile pure lock clean
+.PHONY: help setup demo test check format bench chaos soak fuzz contracts compile pure lock clean
 
 help:
 	@echo 'make demo     watch four nodes on this machine build one order book (ARGS="--json")'
@@ -28,12 +30,14 @@ help:
 	@echo 'make chaos    kill, cut off and starve four nodes on a bad line (root; ARGS="--seed 2")'
 	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
 	@echo 'make fuzz     every decoder, guided by coverage (SECONDS=20 for each)'
+	@echo 'make contracts  compile contracts/evm into the package'
 	@echo 'make setup    create $(VENV) with everything pinned, compile the core'
 	@echo 'make compile  compile the core in place       make pure  run it interpreted again'
 	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
 	@echo 'make clean    remove what the above made, $(VENV) included'
 
-setup: $(VENV)/.editable $(VENV)/.dev $(JS)/node_modules/.installed compile
+setup: $(VENV)/.editable $(VENV)/.dev $(JS)/node_modules/.installed $(EVM)/node_modules/.installed \
+ compile
 	@:
 
 # Python requirements only; compiled modules are used when they are there and fresh.
@@ -68,6 +72,11 @@ soak: setup
 # Interpreted, in an environment of its own: the fuzzer sees Python code only.
 fuzz: $(FUZZ)/.installed
 	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(ARGS)
+
+# What nodes deploy and call is in the package; this makes it from the sources.
+contracts: setup
+	@cd $(EVM) && node_modules/@foundry-rs/forge-*/bin/forge build --offline --quiet
+	@$(BIN)/python tools/evm_artifacts.py write
 
 # --- environments -------------------------------------------------------------------------------
 
@@ -112,17 +121,24 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run | $(VENV)/.editable
 	@$(PIP) $(LOCKED) -r $<
 	@touch $@
 
-# One test talks to a js-libp2p peer. Without Node 20 and npm it is skipped, and nothing else is.
+# Without Node 20 and npm the tests that need these are skipped, and nothing else is.
+define npm_ci
+@if ! command -v npm >/dev/null || \
+ ! node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null; then \
+ echo 'no npm with Node 20 or newer: $(2) will be skipped' >&2; \
+else \
+ echo "installing $(1)/package.json"; \
+ npm ci --prefix $(1) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null \
+ && touch $@ \
+ || echo '$(1)/package.json did not install: $(2) will be skipped' >&2; \
+fi
+endef
+
 $(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
-	@if ! command -v npm >/dev/null || \
-	 ! node -e 'process.exit(+(parseInt(process.versions.node) < 20))' 2>/dev/null; then \
-	 echo 'no npm with Node 20 or newer: the test with a js-libp2p peer will be skipped' >&2; \
-	else \
-	 echo "installing $<"; \
-	 npm ci --prefix $(JS) --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null \
-	 && touch $@ \
-	 || echo '$< did not install: the test with a js-libp2p peer will be skipped' >&2; \
-	fi
+	$(call npm_ci,$(JS),the test with a js-libp2p peer)
+
+$(EVM)/node_modules/.installed: $(EVM)/package.json $(EVM)/package-lock.json
+	$(call npm_ci,$(EVM),the tests of the EVM contracts)
 
 # Each peer alone: one that does not install is reported and does not stop the others.
 $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/install_each.py
@@ -173,6 +189,6 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@$(UV) --group fuzz -c requirements/run.txt -o requirements/fuzz.txt
 
 clean: pure
-	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(JS)/node_modules $(EVM)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

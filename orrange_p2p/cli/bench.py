@@ -95,3 +95,15 @@ def net(as_json: bool, **options: Any) -> None:
     from orrange_p2p.cli import bench_net
 
     sys.exit(bench_net.main(as_json, **options))
+
+
+@command.command("gas")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def gas(as_json: bool) -> None:
+    """What our contracts cost on an EVM chain, beside Boltz's in the same run.
+
+    Needs the npm packages of contracts/evm, which `make setup` installs.
+    """
+    from orrange_p2p.bench import gas as bench
+
+    sys.exit(bench.main(as_json))
