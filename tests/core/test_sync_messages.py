@@ -5,22 +5,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orrange_p2p.core.checkpoints import MAX_CHECKPOINT_BYTES
 from orrange_p2p.core.errors import MalformedError, OversizedError, PeerError
 from orrange_p2p.core.frames import MAX_FRAME_BYTES, Frame
-from orrange_p2p.core.ids import MAX_UINT63, Address, Digest, Era, MarketId, Round, Seq
+from orrange_p2p.core.ids import MAX_UINT63, Address, Digest, Epoch, Era, MarketId, Round, Seq
+from orrange_p2p.core.parts import MAX_PART_BYTES
 from orrange_p2p.core.sync import (
     MAX_DIGESTS,
+    MAX_NAMES,
+    MAX_PAGE_BYTES,
+    MAX_PARTS_BYTES,
     MAX_RANGES,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     MAX_ROUNDS,
+    CheckpointPage,
+    CheckpointWanted,
     EntriesWanted,
     LogRange,
+    Parts,
+    PartsWanted,
     RecordsWanted,
     Reply,
     Request,
     RoundsWanted,
     StatusWanted,
+    decode_checkpoint_page,
+    decode_parts,
     decode_reply,
     decode_request,
     encode_request,
@@ -49,6 +60,15 @@ REQUESTS = st.one_of(
         st.integers(0, MAX_ROUNDS - 1),
     ),
     st.just(StatusWanted(MARKET)),
+    st.builds(
+        lambda epoch, offset: CheckpointWanted(MARKET, Epoch(epoch), offset),
+        UINTS,
+        st.integers(0, MAX_CHECKPOINT_BYTES),
+    ),
+    st.builds(
+        lambda names: PartsWanted(MARKET, tuple(names)),
+        st.lists(st.binary(min_size=32, max_size=32), max_size=4),
+    ),
 )
 FAST = settings(max_examples=100, derandomize=True, deadline=None)
 
@@ -74,7 +94,7 @@ def test_replies_come_back_as_they_were(
 @FAST
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_the_peers_fault(data: bytes) -> None:
-    for decode in (decode_request, decode_reply):
+    for decode in (decode_request, decode_reply, decode_checkpoint_page, decode_parts):
         try:
             decode(data)
         except PeerError:
@@ -110,6 +130,10 @@ def test_a_request_cut_short_is_refused(request: Request, data: st.DataObject) -
         (),
         (3,),
         (4, MARKET),
+        (4, MARKET, 0, MAX_CHECKPOINT_BYTES + 1),
+        (5, MARKET, (b"short",)),
+        (5, MARKET, (bytes(32),) * (MAX_NAMES + 1)),
+        (6, MARKET),
         (3, MARKET, 0),
         (3, b"short"),
         (True, MARKET, ()),
@@ -146,13 +170,26 @@ def test_more_bytes_than_allowed_are_not_even_decoded() -> None:
         decode_request(b"\xff" * (MAX_REQUEST_BYTES + 1))
     with pytest.raises(OversizedError):
         decode_reply(b"\xff" * (MAX_REPLY_BYTES + 1))
+    with pytest.raises(OversizedError):
+        decode_checkpoint_page(b"\xff" * (MAX_REPLY_BYTES + 1))
+    with pytest.raises(OversizedError):
+        decode_parts(b"\xff" * (MAX_PARTS_BYTES + 1))
 
 
 def test_the_largest_of_each_fits() -> None:
     ranges = (LogRange(ANNA, Seq(MAX_UINT63), Seq(MAX_UINT63)),) * MAX_RANGES
     digests = (Digest(b"d" * 32),) * MAX_DIGESTS
-    for request in (EntriesWanted(MARKET, ranges), RecordsWanted(MARKET, digests)):
+    for request in (
+        EntriesWanted(MARKET, ranges),
+        RecordsWanted(MARKET, digests),
+        CheckpointWanted(MARKET, Epoch(MAX_UINT63), MAX_CHECKPOINT_BYTES),
+        PartsWanted(MARKET, digests[:MAX_NAMES]),
+    ):
         assert decode_request(encode_request(request)) == request
     record = b"e" * 64_000
     page = Frame((record,) * ((MAX_FRAME_BYTES - 100) // (len(record) + 4)), ())
     assert decode_reply(Reply(page, True).encode()).frame == page
+    last = CheckpointPage(Epoch(MAX_UINT63), MAX_CHECKPOINT_BYTES, bytes(MAX_PAGE_BYTES))
+    assert decode_checkpoint_page(last.encode()) == last
+    parts = Parts(((bytes(32), bytes(MAX_PART_BYTES)),) * 3)
+    assert decode_parts(parts.encode()) == parts

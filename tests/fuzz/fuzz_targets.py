@@ -99,6 +99,22 @@ def check_sync_reply(data: bytes) -> None:
     assert reply.encode() == data
 
 
+def check_sync_checkpoint_page(data: bytes) -> None:
+    try:
+        page = sync.decode_checkpoint_page(data)
+    except PeerError:
+        return
+    assert page.encode() == data
+
+
+def check_sync_parts(data: bytes) -> None:
+    try:
+        parts = sync.decode_parts(data)
+    except PeerError:
+        return
+    assert parts.encode() == data
+
+
 def check_hello(data: bytes) -> None:
     try:
         hello = decode_hello(data)
@@ -186,6 +202,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "frame": check_frame,
     "sync_request": check_sync_request,
     "sync_reply": check_sync_reply,
+    "sync_checkpoint_page": check_sync_checkpoint_page,
+    "sync_parts": check_sync_parts,
     "hello": check_hello,
     "checkpoint": check_checkpoint,
     "order_proof": check_order_proof,
@@ -218,12 +236,19 @@ def seeds(target: str) -> Iterator[bytes]:
         yield b'{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"m","data":{"kind":"x"}}}'
         yield b'{"jsonrpc":"2.0","method":"event","params":{"id":1,"item":2}}'
     else:
-        lists = {"sync_request": "_requests", "sync_reply": "_replies"}
+        lists = {
+            "sync_request": "_requests",
+            "sync_reply": "_replies",
+            "sync_checkpoint_page": "_checkpoint_pages",
+            "sync_parts": "_parts",
+        }
         for case in _cases(_FILES.get(target, target), lists.get(target, "")):
             yield _octets(case["input"])
 
 
-_FILES: Final = {"sync_request": "sync", "sync_reply": "sync"}
+_FILES: Final = dict.fromkeys(
+    ("sync_request", "sync_reply", "sync_checkpoint_page", "sync_parts"), "sync"
+)
 
 
 def _cases(file: str, suffix: str = "") -> Iterator[dict[str, Any]]:

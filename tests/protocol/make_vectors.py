@@ -1154,9 +1154,17 @@ def sync_vectors() -> Json:
         ("records", sync.RecordsWanted(market, tuple(digests("a", "b")))),
         ("rounds", sync.RoundsWanted(market, 1, 10, 265)),
         ("status", sync.StatusWanted(market)),
+        ("newest_checkpoint", sync.CheckpointWanted(market, 0, 0)),
+        ("rest_of_checkpoint", sync.CheckpointWanted(market, 512, 524_288)),
+        ("parts", sync.PartsWanted(market, tuple(digests("a", "b")))),
+        ("no_parts", sync.PartsWanted(market, ())),
     ]
     rows: list[tuple[str, bytes, str]] = [
-        ("kind_4", cbor2.dumps((4, market)), "kinds go up to 3"),
+        ("kind_6", cbor2.dumps((6, market)), "kinds go up to 5"),
+        ("checkpoint_no_offset", cbor2.dumps((4, market, 0)), "the offset is missing"),
+        ("offset_too_far", cbor2.dumps((4, market, 8, (4 << 20) + 1)), "past 4 MiB"),
+        ("part_name_short", cbor2.dumps((5, market, (market[:31],))), "a name has 32 bytes"),
+        ("too_many_parts", cbor2.dumps((5, market, (ZERO32,) * 257)), "257 names"),
         ("kind_only", cbor2.dumps((3,)), "the market is missing"),
         ("status_three_items", cbor2.dumps((3, market, 0)), "an item too many"),
         ("market_short", cbor2.dumps((3, market[:31])), "a market id has 32 bytes"),
@@ -1203,6 +1211,47 @@ def sync_vectors() -> Json:
             )
         ],
         invalid_replies=[invalid(n, d, "malformed", why) for n, d, why in reply_rows],
+        valid_checkpoint_pages=[
+            {
+                "name": n,
+                "input": hexed(p.encode()),
+                "epoch": p.epoch,
+                "size": p.size,
+                "page": hexed(p.page),
+            }
+            for n, p in (
+                ("which", sync.CheckpointPage(512, 700_000, b"")),
+                ("some_bytes", sync.CheckpointPage(512, 3, b"abc")),
+                ("none", sync.CheckpointPage(0, 0, b"")),
+            )
+        ],
+        invalid_checkpoint_pages=[
+            invalid(n, d, "malformed", why)
+            for n, d, why in (
+                ("two_items", cbor2.dumps((512, 3)), "the page is missing"),
+                ("size_too_large", cbor2.dumps((8, (4 << 20) + 1, b"")), "more than 4 MiB"),
+                ("page_too_long", cbor2.dumps((8, 9, bytes((512 << 10) + 1))), "over 512 KiB"),
+            )
+        ],
+        valid_parts=[
+            {
+                "name": n,
+                "input": hexed(p.encode()),
+                "parts": [[hexed(name), hexed(part)] for name, part in p.parts],
+            }
+            for n, p in (
+                ("two", sync.Parts(tuple((name, name[:3]) for name in digests("a", "b")))),
+                ("none", sync.Parts(())),
+            )
+        ],
+        invalid_parts=[
+            invalid(n, d, "malformed", why)
+            for n, d, why in (
+                ("name_short", cbor2.dumps((((market[:31], b""),),)), "a name has 32 bytes"),
+                ("no_part", cbor2.dumps((((market,),),)), "the part is missing"),
+                ("too_many", cbor2.dumps((((market, b""),) * 257,)), "257 parts"),
+            )
+        ],
     )
 
 

@@ -41,6 +41,8 @@ RECORDS = [
     ("SyncRequest", "sync.json", "valid_requests", "invalid_requests"),
     ("Hello", "hello.json", "valid", "invalid"),
     ("Reply", "sync.json", "valid_replies", "invalid_replies"),
+    ("CheckpointPage", "sync.json", "valid_checkpoint_pages", "invalid_checkpoint_pages"),
+    ("Parts", "sync.json", "valid_parts", "invalid_parts"),
 ]
 
 # Malformed, but not in a way that a schema can see: other encodings of the same data, and rules

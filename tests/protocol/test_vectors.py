@@ -415,6 +415,30 @@ def test_sync_refuses_replies(case: Json) -> None:
     must_fail(case, lambda: sync.decode_reply(octets(case["input"])))
 
 
+@pytest.mark.parametrize("case", cases("sync", "valid_checkpoint_pages"))
+def test_sync_checkpoint_pages(case: Json) -> None:
+    page = sync.decode_checkpoint_page(octets(case["input"]))
+    assert page == (case["epoch"], case["size"], octets(case["page"]))
+    assert page.encode() == octets(case["input"])
+
+
+@pytest.mark.parametrize("case", cases("sync", "invalid_checkpoint_pages"))
+def test_sync_refuses_checkpoint_pages(case: Json) -> None:
+    must_fail(case, lambda: sync.decode_checkpoint_page(octets(case["input"])))
+
+
+@pytest.mark.parametrize("case", cases("sync", "valid_parts"))
+def test_sync_parts(case: Json) -> None:
+    reply = sync.decode_parts(octets(case["input"]))
+    assert reply.parts == tuple((octets(name), octets(part)) for name, part in case["parts"])
+    assert reply.encode() == octets(case["input"])
+
+
+@pytest.mark.parametrize("case", cases("sync", "invalid_parts"))
+def test_sync_refuses_parts(case: Json) -> None:
+    must_fail(case, lambda: sync.decode_parts(octets(case["input"])))
+
+
 @pytest.mark.parametrize("case", cases("hello"))
 def test_hello(case: Json) -> None:
     said = hello.decode_hello(octets(case["input"]))
