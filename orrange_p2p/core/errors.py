@@ -16,6 +16,10 @@
         +-- UnreachableError     no such peer or endpoint answers
         +-- DeadlineError        an answer did not come in time
         +-- PortInUseError       the address to listen on is taken
+        +-- RefusedError         an endpoint of a chain answers that it will not
+        |   +-- RevertedError      a contract would refuse the call
+        +-- DisagreementError    a chain's endpoints contradict each other
+        +-- ReorganisedError     a block that was final is gone
 
 The core raises; only the supervisor in ``daemon`` catches ``Exception``.
 """
@@ -90,3 +94,27 @@ class DeadlineError(WorldError):
 
 class PortInUseError(WorldError):
     """The address to listen on is taken by another process."""
+
+
+class RefusedError(WorldError):
+    """An endpoint of a chain answered with an error. Carries its code and its text."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RevertedError(RefusedError):
+    """A contract would refuse this call or transaction. Carries the bytes it gave as reason."""
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message, code=3)
+        self.data = data
+
+
+class DisagreementError(WorldError):
+    """A chain's endpoints contradict each other: none is used before somebody has looked."""
+
+
+class ReorganisedError(WorldError):
+    """A block that was final has been replaced: what was built on it has to be looked at."""

@@ -2,7 +2,7 @@
 
 Adapters implement them (``p2p``, ``store``, ``signers``, ``chains``) and import no other adapter;
 ``daemon`` wires them together. Each port has a conformance suite under ``tests/ports``
-that every adapter passes.
+that every adapter passes. What settlement needs of a chain stands apart, in ``ports.chain``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class Entropy(Protocol):
 
 
 class Signer(Protocol):
-    """Holds one secp256k1 key and signs digests; the key itself never leaves it."""
+    """Holds one secp256k1 key and signs digests; the key itself never leaves it.
+
+    A digest is a record's (EIP-712) or a transaction's; the signer cannot tell them apart.
+    """
 
     @property
     def address(self) -> Address:
