@@ -37,7 +37,7 @@ help:
 	@echo 'make clean    remove what the above made, $(VENV) included'
 
 setup: $(VENV)/.editable $(VENV)/.dev $(JS)/node_modules/.installed $(EVM)/node_modules/.installed \
- compile
+ $(BIN)/anvil compile
 	@:
 
 # Python requirements only; compiled modules are used when they are there and fresh.
@@ -140,6 +140,11 @@ $(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
 $(EVM)/node_modules/.installed: $(EVM)/package.json $(EVM)/package-lock.json
 	$(call npm_ci,$(EVM),the tests of the EVM contracts)
 
+# The development chain, beside our own programs, where `orrange devnet` looks for it.
+$(BIN)/anvil: $(EVM)/node_modules/.installed
+	@for program in $(CURDIR)/$(EVM)/node_modules/@foundry-rs/anvil-*/bin/anvil; do \
+	 [ ! -x "$$program" ] || ln -sf "$$program" $@; done
+
 # Each peer alone: one that does not install is reported and does not stop the others.
 $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/install_each.py
 	$(call make_venv,$(PEERS))
@@ -183,8 +188,8 @@ build/lock-venv/.uv-$(UV_VERSION):
 lock: build/lock-venv/.uv-$(UV_VERSION)
 	@mkdir -p requirements
 	@$(UV) --group build -o requirements/build.txt
-	@$(UV) pyproject.toml --group build -c requirements/build.txt -o requirements/run.txt
-	@$(UV) pyproject.toml --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(UV) pyproject.toml --extra devnet --group build -c requirements/build.txt -o requirements/run.txt
+	@$(UV) pyproject.toml --extra devnet --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(UV) --group peers -o requirements/bench-peers.txt
 	@$(UV) --group fuzz -c requirements/run.txt -o requirements/fuzz.txt
 

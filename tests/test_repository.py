@@ -72,6 +72,7 @@ def test_each_lock_contains_the_one_installed_before_it() -> None:
     [
         ("build.txt", PROJECT["dependency-groups"]["build"]),
         ("run.txt", PROJECT["project"]["dependencies"]),
+        ("run.txt", PROJECT["project"]["optional-dependencies"]["devnet"]),
         ("dev.txt", PROJECT["dependency-groups"]["dev"]),
         ("bench-peers.txt", PROJECT["dependency-groups"]["peers"]),
         ("fuzz.txt", PROJECT["dependency-groups"]["fuzz"]),

@@ -1,0 +1,1 @@
+"""Adapters of the ``Chain`` port, one room per kind of chain."""
