@@ -21,6 +21,7 @@ from orrange_p2p.daemon import api, datadir, signing
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.node import Node
+from orrange_p2p.daemon.notify import notify
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
@@ -99,7 +100,7 @@ async def serve(
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
-            await node.run()
+            await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -127,6 +128,7 @@ async def _stop_on_signal(node: Node, everything: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
+            notify("STOPPING=1")
             node.stop()
             break
     await trio.sleep(LEAVE_S)
