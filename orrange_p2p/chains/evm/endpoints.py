@@ -253,8 +253,9 @@ class Endpoints:
             except (RefusedError, UnreachableError, DeadlineError, MalformedError) as error:
                 failures.append((member, error))
 
+        members = self._in_order()
         async with trio.open_nursery() as nursery:
-            for member in self._in_order():
+            for member in members:
                 nursery.start_soon(look, member)
         if not votes:
             self._in_order()

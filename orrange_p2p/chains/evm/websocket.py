@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import h11
 import trio
+import wsproto.utilities
 from trio_websocket import (
     ConnectionClosed,
     HandshakeError,
@@ -38,6 +40,11 @@ _QUEUE: Final = 4
 """Messages that trio-websocket reads ahead; each may be as large as an answer may be."""
 _CLOSE_S: Final = 1.0
 _TOO_BIG: Final = 1009
+_BROKEN: Final = (
+    *(HandshakeError, ConnectionClosed, OSError, trio.BrokenResourceError),
+    # What trio-websocket lets through when the handshake is answered by rubbish.
+    *(h11.ProtocolError, wsproto.utilities.ProtocolError, UnicodeDecodeError),
+)
 
 
 class _Waiter:
@@ -83,9 +90,12 @@ class _Connection:
                 if not isinstance(message, dict):
                     raise MalformedError("the endpoint's message is no object")
                 number = message.get("id")
-                # Answers that came after their deadline find nobody waiting.
-                waiter = self._waiting.pop(number, None) if isinstance(number, int) else None
-                if waiter is not None:
+                if type(number) is not int or not 0 < number <= self._last_id:
+                    if "method" in message:
+                        continue  # a notice, though we have asked for none here
+                    raise MalformedError("the endpoint answers what was not asked")
+                # An answer that came after its deadline finds nobody waiting.
+                if (waiter := self._waiting.pop(number, None)) is not None:
                     waiter.answer = message
                     waiter.done.set()
         except ConnectionClosed as error:
@@ -178,7 +188,7 @@ async def _socket(url: str, timeout_s: float) -> AsyncIterator[WebSocketConnecti
             disconnect_timeout=_CLOSE_S,
         ) as socket:
             yield socket
-    except (HandshakeError, ConnectionClosed, OSError, trio.BrokenResourceError) as error:
+    except _BROKEN as error:
         raise UnreachableError(f"no connection: {type(error).__name__}") from None
 
 
