@@ -109,7 +109,7 @@ async def serve(
 async def _locked(directory: DataDir, signers: Sequence[Signer]) -> AsyncIterator[None]:
     """Two nodes in one directory are told by its store; this tells those of a copied one."""
     keys = [signer.address for signer in signers]
-    with locked(keys, str(directory.path), lock_directory()):
+    with locked(keys, str(directory.path.absolute()), lock_directory()):
         yield
 
 
