@@ -39,11 +39,11 @@ class WitnessLoop:
         node = self._node
         while True:
             changed = node.changed
+            pacemaker = await self._current_pacemaker()
             if self._signing.why_no_tick(node.market_id, node.replica.era) is not None:
                 with trio.move_on_after(LOOK_EVERY_S):
                     await changed.wait()
                 continue
-            pacemaker = await self._current_pacemaker()
             now_ms = TimeMs(node.clock.monotonic_ms())
             step = pacemaker.poll(now_ms)
             if isinstance(step, Wait):
