@@ -210,3 +210,19 @@ async def test_a_node_restored_from_an_old_backup_does_not_fork(tmp_path: Path) 
             status = await other.status()
             assert "evidence" not in status["counters"]
             assert status["root"] is not None
+
+
+async def test_a_store_that_was_lost_is_not_taken_for_the_first_one(tmp_path: Path) -> None:
+    await trio.to_thread.run_sync(
+        cluster.make_network, tmp_path, datadir.DEVELOPMENT_MARKET, 1, 1, cluster.WIDE
+    )
+    directory = DataDir(tmp_path / "node-0")
+    assert directory.never_signed.exists()
+    async with running(directory, []) as client:
+        await place(client)
+    assert not directory.never_signed.exists()
+    assert meta(directory, RESTORED) is None
+    directory.store.unlink()
+    async with running(directory, []):
+        pass
+    assert len(meta(directory, RESTORED) or b"") == 16
