@@ -2,6 +2,7 @@
 
 python p2p_stock_node.py serve [max_connections]    prints its address, lives until stdin ends
 python p2p_stock_node.py talk                       the same, prints what it hears and answers
+python p2p_stock_node.py hear                       prints its address and what it hears
 python p2p_stock_node.py burst COUNT                sends in a loop, prints how many arrived
 """
 
@@ -94,6 +95,15 @@ async def talk() -> None:
         await trio.sleep_forever()
 
 
+async def hear() -> None:
+    async with AsyncExitStack() as stack:
+        _, pubsub, address = await start(stack, b"s" * 32, 100)
+        subscription = await pubsub.subscribe(TOPIC)
+        print(address, flush=True)
+        while True:
+            print((await subscription.get()).data.decode(), flush=True)
+
+
 async def burst(count: int) -> None:
     async with AsyncExitStack() as stack:
         one, sender, _ = await start(stack, b"1" * 32, 100)
@@ -119,5 +129,7 @@ if __name__ == "__main__":
         trio.run(serve, int(sys.argv[2]) if len(sys.argv) > 2 else 100)
     elif sys.argv[1] == "talk":
         trio.run(talk)
+    elif sys.argv[1] == "hear":
+        trio.run(hear)
     else:
         trio.run(burst, int(sys.argv[2]))

@@ -12,7 +12,7 @@ of its modules logs. Line numbers are those of 0.8.1.
 - ``router``    the mesh: heartbeat, back-off, peer exchange, bounds on all that peers cause
 - ``queues``    deep queues with counted drops, bounded memory of messages and ids
 
-``tests/p2p/test_stock_faults.py`` shows stock and ours side by side.
+``tests/p2p/test_stock_faults.py`` and ``test_stock_gossip.py`` show stock and ours side by side.
 """
 
 from __future__ import annotations

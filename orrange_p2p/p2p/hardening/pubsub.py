@@ -60,6 +60,8 @@ class HardPubsub(Pubsub):
       announced. Here the hello is the first frame of a queue that is registered already.
     - *repeated sequence numbers* (pubsub.py:478): they start at the second of the start, so a
       node that sent more than one message a second repeats ids after a restart.
+    - *senderRecord* (pubsub.py:542, gossipsub.py:1008): a signed record of all our addresses in
+      every RPC, made, sent and verified anew. No one here needs it, so none is sent.
     - *one byte per read* (varint.py): see ``_Frames``.
     - *a thread per Pubsub* (base_timed_cache.py:26): see ``SeenIds``.
     """
@@ -186,6 +188,20 @@ class HardPubsub(Pubsub):
         message_id = message.from_id + message.seqno
         self.seen_messages.add(message_id)
         self._hard_router.forward(message_id, message, None)
+
+    def get_hello_packet(self) -> rpc_pb2.RPC:
+        """Our subscriptions."""
+        return rpc_pb2.RPC(
+            subscriptions=[
+                rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic) for topic in self.topic_ids
+            ]
+        )
+
+    def _build_announce_rpc(
+        self, topic_id: str, subscribe: bool
+    ) -> tuple[rpc_pb2.RPC, rpc_pb2.RPC.SubOpts]:
+        change = rpc_pb2.RPC.SubOpts(subscribe=subscribe, topicid=topic_id)
+        return rpc_pb2.RPC(subscriptions=[change]), change
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         if peer_id in self.peers or self.is_peer_blacklisted(peer_id):

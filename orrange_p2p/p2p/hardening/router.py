@@ -49,7 +49,6 @@ class HardGossipSub(GossipSub):
       subscribed, and written past its queue.
     - *scores without weights* (score.py): all are 0, so no one is ever worth less. See
       ``scoring``: whoever is below zero is in no mesh, whoever is graylisted is not heard.
-    - *senderRecord* (gossipsub.py:1008): a signed record in every RPC, verified by every peer.
     """
 
     def __init__(self, limits: Limits, counters: Counters) -> None:
