@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "resume": "Let a halted node sign again.",
     "backup": "Write all of a node to one file.",
     "restore": "Make a data directory from a backup.",
+    "devnet": "Run development chains on this machine.",
     "demo": "Watch nodes on this machine build one order book.",
     "replay": "Hold the matcher against a recorded exchange session.",
     "bench": "Measure the matcher, the ingest path and whole networks.",

@@ -31,6 +31,10 @@ ALICE = MemorySigner(
 BOB = Address(b"\xb0" * 20)
 GWEI = 10**9
 
+ANSWER_CODE = bytes.fromhex("67602a5f5260205ff35f5260086018f3")
+"""Deploys a contract that answers 42 to everything."""
+REFUSER_CODE = bytes.fromhex("6b63deadbeef5f526004601cfd5f52600c6014f3")
+"""Deploys a contract that refuses everything with 0xdeadbeef."""
 LOGGER_CODE = bytes.fromhex("655f355f5fa1005f526006601af3")
 """Deploys a contract that emits one log, with the first 32 bytes it is called with as topic."""
 

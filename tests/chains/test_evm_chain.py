@@ -11,9 +11,11 @@ import pytest
 import trio
 from evm_chains import (
     ALICE,
+    ANSWER_CODE,
     BOB,
     CHAIN,
     GWEI,
+    REFUSER_CODE,
     Line,
     Tampered,
     anvil,
@@ -38,10 +40,6 @@ from orrange_p2p.store.intents_memory import MemoryIntents
 from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 
 NO_MINING = ("--no-mining",)
-ANSWER_CODE = bytes.fromhex("67602a5f5260205ff35f5260086018f3")
-"""Deploys a contract that answers 42 to everything."""
-REFUSER_CODE = bytes.fromhex("6b63deadbeef5f526004601cfd5f52600c6014f3")
-"""Deploys a contract that refuses everything with 0xdeadbeef."""
 
 
 async def test_an_intent_becomes_final() -> None:
