@@ -20,13 +20,27 @@ from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import attrs
+from coincurve import PrivateKey
+
 from orrange_p2p.bench.abi import encode
 from orrange_p2p.chains.evm import artifacts
+from orrange_p2p.core import codec
 from orrange_p2p.core.errors import ConfigError, DeadlineError
+from orrange_p2p.core.genesis import DOMAIN_NAME, PROTOCOL_VERSION, Market
+from orrange_p2p.core.ids import Address, Amount, Epoch
+from orrange_p2p.core.matches import Trade
+from orrange_p2p.crypto.eip712 import domain_separator, signing_digest
+from orrange_p2p.crypto.hashes import keccak256
+from orrange_p2p.crypto.secp256k1 import address_of, sign
 
 NODE_MODULES: Final = Path(__file__).parents[2] / "contracts" / "evm" / "node_modules"
 BOLTZ: Final = NODE_MODULES / "boltz-core" / "out"
 AMOUNT: Final = 10**16
+BATCHES: Final = (1, 10, 100)
+SETTLED: Final = (
+    "0x" + keccak256(b"Settled(bytes32,bytes32,address,address,uint256,uint256,uint256)").hex()
+)
 START_SECONDS: Final = 10
 CALL_SECONDS: Final = 30
 
@@ -105,13 +119,16 @@ def main(as_json: bool) -> int:
     """Measure, print, and fail if an operation of a lock costs more than Boltz's."""
     with anvil() as chain:
         locks = measure_locks(chain)
+        per_trade = measure_settlement(chain)
     worst = max(row["ratio"] for row in locks.values())
     if as_json:
-        print(json.dumps({"locks": locks, "worst_ratio": worst}))
+        print(json.dumps({"locks": locks, "worst_ratio": worst, "gas_per_trade": per_trade}))
     else:
         print(f"{'':14}{'ours':>9}{'Boltz':>9}{'ratio':>8}")
         for name, row in locks.items():
             print(f"{name:14}{row['ours']:>9,}{row['boltz']:>9,}{row['ratio']:>8.3f}")
+        for size, gas in per_trade.items():
+            print(f"{f'a trade of {size}':14}{gas:>9,}")
     if worst > 1:
         print("an operation costs more than Boltz's", file=sys.stderr)
     return int(worst > 1)
@@ -257,6 +274,75 @@ def measure_locks(chain: Anvil) -> dict[str, dict[str, Any]]:
                 ),
             )
     return gas
+
+
+def measure_settlement(chain: Anvil) -> dict[str, int]:
+    """Gas per trade of batches, each trade with two signatures of its own.
+
+    Both parties have traded before: no trade here pays for the first touch of a balance.
+    """
+    deployer: str = chain.call("eth_accounts")[0]
+    chain_id = int(chain.call("eth_chainId"), 16)
+    names = {}
+    for name in (b"BASE", b"QUOTE"):
+        arguments = encode(bytearray(name), bytearray(name), 18, 10**30)
+        names[name] = chain.deploy(deployer, _boltz("TestERC20") + arguments)
+    registry, network = Address(bytes(range(20))), sha256(b"network").digest()
+    artifact = artifacts.load("Settlement")
+    settlement = chain.deploy(
+        deployer, artifact.bytecode + encode(chain_id, registry, network, 0, 0, bytes(20))
+    )
+    market = Market(
+        f"eip155:{chain_id}/erc20:{names[b'BASE']}",
+        f"eip155:{chain_id}/erc20:{names[b'QUOTE']}",
+        1, 10**15, "atomic", "evm", 1, 1, 1,
+    )  # fmt: skip
+    record = codec.encode(attrs.astuple(market))
+    chain.send(deployer, settlement, artifact.selectors["list(bytes)"] + encode(bytearray(record)))
+    buyer, seller = (PrivateKey(sha256(name).digest()) for name in (b"buyer", b"seller"))
+    for key, paid in ((buyer, b"QUOTE"), (seller, b"BASE")):
+        owner = "0x" + _address(key).hex()
+        chain.call("anvil_setBalance", owner, hex(10**20))
+        chain.call("anvil_impersonateAccount", owner)
+        for token in names.values():
+            transfer = _call_boltz("TestERC20", "transfer(address,uint256)", _octets(owner), 10**27)
+            chain.send(deployer, token, transfer)
+        approve = _call_boltz(
+            "TestERC20", "approve(address,uint256)", _octets(settlement), 2**256 - 1
+        )
+        chain.send(owner, names[paid], approve)
+    separator = domain_separator(DOMAIN_NAME, PROTOCOL_VERSION, chain_id, registry, network)
+
+    def signed(number: int) -> tuple[Any, ...]:
+        trade = Trade(
+            market.id,
+            sha256(b"fill %d" % number).digest(),
+            _address(buyer),
+            _address(seller),
+            Amount(3 * market.lot_size),
+            Amount(number + 1),
+            Epoch(7),
+        )
+        digest = signing_digest(separator, trade.id)
+        sides: list[Any] = [
+            (bytes(20), [], bytearray(sign(key, digest))) for key in (buyer, seller)
+        ]
+        return (tuple(trade), *sides)
+
+    call = next(name for name in artifact.selectors if name.startswith("settle("))
+    gas, number = {}, 0
+    for size in BATCHES:
+        batch = [signed(number + place) for place in range(size)]
+        number += size
+        receipt = chain.send(deployer, settlement, artifact.selectors[call] + encode(batch))
+        if sum(log["topics"][0] == SETTLED for log in receipt["logs"]) != size:
+            raise ConfigError("a trade did not settle")
+        gas[str(size)] = int(receipt["gasUsed"], 16) // size
+    return gas
+
+
+def _address(key: PrivateKey) -> Address:
+    return Address(address_of(key.public_key))
 
 
 def _octets(address: str) -> bytes:

@@ -53,3 +53,10 @@ def test_a_lock_costs_no_more_than_boltz() -> None:
         rows = gas.measure_locks(chain)
     assert len(rows) == 6
     assert all(row["ours"] <= row["boltz"] for row in rows.values()), rows
+
+
+@installed
+def test_what_nodes_sign_settles_and_a_batch_costs_less() -> None:
+    with gas.anvil() as chain:
+        per_trade = gas.measure_settlement(chain)
+    assert per_trade["100"] < per_trade["10"] < per_trade["1"]

@@ -326,22 +326,26 @@ contract Swappers is Test {
         uint256 kind = coin ? 0 : 1;
         bool over = block.timestamp >= timelock;
         bool done;
-        if (claim && coin) try LOCKS.claim(preimage, from) {
-            done = true;
+        if (claim && coin) {
+            try LOCKS.claim(preimage, from) {
+                done = true;
+            } catch {}
         }
-            catch {}
-        if (claim && !coin) try LOCKS.claimToken(token, preimage, from) {
-            done = true;
+        if (claim && !coin) {
+            try LOCKS.claimToken(token, preimage, from) {
+                done = true;
+            } catch {}
         }
-            catch {}
-        if (!claim && coin) try LOCKS.refund(hashlock, from) {
-            done = true;
+        if (!claim && coin) {
+            try LOCKS.refund(hashlock, from) {
+                done = true;
+            } catch {}
         }
-            catch {}
-        if (!claim && !coin) try LOCKS.refundToken(token, hashlock, from) {
-            done = true;
+        if (!claim && !coin) {
+            try LOCKS.refundToken(token, hashlock, from) {
+                done = true;
+            } catch {}
         }
-            catch {}
         require(done == (to != 0 && (claim || over)), "ends exactly if it may");
         if (!done) return;
         uint256 amount = uint96(uint256(to));

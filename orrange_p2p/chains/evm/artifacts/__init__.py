@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-CONTRACTS: Final = ("HashTimelock",)
+CONTRACTS: Final = ("HashTimelock", "Settlement")
 
 
 @attrs.frozen(slots=True)
