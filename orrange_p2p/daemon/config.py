@@ -11,6 +11,7 @@ DIR/                 0700
         trader-1.key ... one log each
     never-signed     until the first start
     store.sqlite     0600
+    chains/          what was sent to each chain
     rpc.sock         0600
 """
 
@@ -25,9 +26,11 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core import genesis
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MAX_UINT63, MarketId
+from orrange_p2p.daemon.chain_config import chains_to_toml, parse_chains
 
 __all__ = [
     "DEFAULT_LISTEN",
@@ -117,6 +120,10 @@ class DataDir:
         that was lost."""
         return self.path / "never-signed"
 
+    def sent(self, chain: str) -> Path:
+        """What was sent to a chain."""
+        return self.path / "chains" / f"{chain.replace(':', '-')}.sqlite"
+
     @property
     def rpc_socket(self) -> Path:
         return self.path / "rpc.sock"
@@ -171,6 +178,9 @@ class NodeConfig:
     side, which costs what is said above. Orders smaller than the limit make that rare.
     """
 
+    chains: tuple[EvmConfig, ...] = ()
+    """The chains it settles on: tables [chain."eip155:1"], each with ``endpoints``."""
+
     @property
     def is_witness(self) -> bool:
         return "witness" in self.roles
@@ -195,7 +205,8 @@ class NodeConfig:
         ]
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
-        return "".join(f"{name} = {value}\n" for name, value in lines)
+        settings = "".join(f"{name} = {value}\n" for name, value in lines)
+        return settings + chains_to_toml(self.chains)
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -218,6 +229,7 @@ def load_config(path: Path) -> NodeConfig:
             values[name] = _KEYS[name](value)
         except ConfigError as error:
             raise ConfigError(f"{file}: {name}: {error}") from None
+    values["chains"] = values.pop("chain", ())
     if "rpc_socket" in values:
         values["rpc_socket"] = path / values["rpc_socket"]
     return NodeConfig(directory, **values)
@@ -336,6 +348,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "cancel_on": _array(_one_of(CANCEL_ON)),
     "max_exposure_lots": _count,
     "traders": _count,
+    "chain": parse_chains,
 }
 
 

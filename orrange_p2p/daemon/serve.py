@@ -18,6 +18,7 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon import api, datadir, signing
+from orrange_p2p.daemon.chains import open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.node import Node
@@ -71,6 +72,7 @@ async def serve(
     async with (
         open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
         _locked(directory, traders if witness is None else [*traders, witness[0]]),
+        open_chains(config, traders),
         open_transport(secret=keys.peer_secret(), listen=config.listen) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first

@@ -255,6 +255,8 @@ class SqliteIntents:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise StoreError(f"{self._path} is in use by another process") from None
             raise StoreError(f"the store {self._path} failed: {error}") from None
 
     async def aclose(self) -> None:

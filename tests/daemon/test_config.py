@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.daemon.config import DataDir, NodeConfig, default_data_dir, load_config
@@ -33,6 +34,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         log_level="debug",
         cancel_on=("disconnect", "shutdown"),
         max_exposure_lots=12,
+        chains=(
+            EvmConfig("eip155:1", ("wss://one.example/key", "https://two.example")),
+            EvmConfig("eip155:31337", ("ws://127.0.0.1:8545",), "safe", 9, 10**10, 1, 2, 50, 900),
+        ),
     )
     (tmp_path / "node.toml").write_text(config.to_toml())
     assert load_config(tmp_path) == config
@@ -46,6 +51,19 @@ def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ("[chain]\na = 1", "chain: 'a' is not a CAIP-2 chain id"),
+        ('[chain."solana:x"]\nendpoints = []', "chain: 'solana:x' is not an EVM chain"),
+        ('[chain."eip155:1"]', 'chain: "eip155:1": names no endpoints'),
+        ('[chain."eip155:1"]\nendpoints = []', 'chain: "eip155:1": endpoints: must be a list'),
+        ('[chain."eip155:1"]\nendpoints = ["x"]', "is not an endpoint such as ws://"),
+        (
+            '[chain."eip155:1"]\nendpoints = ["ws://h"]\nmax_fee_wei = 0',
+            'chain: "eip155:1": max_fee_wei: must be an integer from 1 to',
+        ),
+        (
+            '[chain."eip155:1"]\nendpoints = ["ws://h"]\nfee = 0',
+            'chain: "eip155:1": fee: unknown key; known: endpoints, finality',
+        ),
         ("rolls = []", "rolls: unknown key; known: roles, listen"),
         ("[roles]", "roles: must be a list"),
         ("roles = [1]", "roles: must be a text"),

@@ -143,7 +143,7 @@ async def test_the_file_remembers_and_is_private(tmp_path: Path) -> None:
 async def test_a_second_process_and_another_chain_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "chain.sqlite"
     async with open_sqlite_intents(path, CHAIN):
-        with pytest.raises(StoreError, match="locked"):
+        with pytest.raises(StoreError, match="in use by another process"):
             async with open_sqlite_intents(path, CHAIN):
                 pass
     with pytest.raises(ConfigError, match="belongs to chain eip155:31337, not eip155:1"):
