@@ -258,6 +258,17 @@ def _age_ms(market: MarketNode) -> int | None:
     return market.clock.monotonic_ms() - market.epochs[-1].durable_ms
 
 
+def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:
+    joining = node.joining[market.market_id]
+    return {
+        "kept_checkpoint": node.checkpoints_of(market).epoch,
+        "joining": None if joining.progress is None else joining.progress._asdict(),
+        "joined_at": joining.joined_at,
+        "joined_bytes": joining.bytes_fetched,
+        "joined_from_peers": len(joining.sources),
+    }
+
+
 def _order_id(name: OrderId) -> dict[str, Any]:
     return {"author": "0x" + name.author.hex(), "seq": name.seq, "position": name.position}
 

@@ -28,6 +28,7 @@ import attrs
 
 from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core import genesis
+from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MAX_UINT63, MarketId
 from orrange_p2p.daemon.chain_config import chains_to_toml, parse_chains
@@ -180,6 +181,11 @@ class NodeConfig:
 
     chains: tuple[EvmConfig, ...] = ()
     """The chains it settles on: tables [chain."eip155:1"], each with ``endpoints``."""
+    archive: bool = False
+    """Keep all records. Else what lies before the last checkpoint but one is forgotten."""
+    checkpoint_epochs: int = CHECKPOINT_EPOCHS
+    """Of so many epochs one state is kept as a checkpoint; best the same at all nodes of a network,
+    for then they can serve a joining node together."""
 
     @property
     def is_witness(self) -> bool:
@@ -202,6 +208,8 @@ class NodeConfig:
             ("log_level", f'"{self.log_level}"'),
             ("cancel_on", _list(self.cancel_on)),
             ("max_exposure_lots", str(self.max_exposure_lots)),
+            ("archive", "true" if self.archive else "false"),
+            ("checkpoint_epochs", str(self.checkpoint_epochs)),
         ]
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
@@ -300,6 +308,12 @@ def _count(value: object) -> int:
     return value
 
 
+def _positive(value: object) -> int:
+    if _count(value) == 0:
+        raise ConfigError("must be a whole number from 1 on, not 0")
+    return _count(value)
+
+
 def parse_listen(value: str) -> str:
     """Raises ``ConfigError`` unless it is a multiaddr that can be listened on."""
     if not _LISTEN.fullmatch(value) or int(value.rpartition("/")[2]) > 65535:
@@ -349,6 +363,8 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "max_exposure_lots": _count,
     "traders": _count,
     "chain": parse_chains,
+    "archive": _bool,
+    "checkpoint_epochs": _positive,
 }
 
 

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
@@ -78,6 +79,7 @@ class MarketNode:
         *,
         versions: Versions = VERSIONS,
         spoken: Callable[[], Iterable[int]] | None = None,
+        checkpoint_epochs: int = CHECKPOINT_EPOCHS,
     ) -> None:
         """Hears the topics of all ``versions``, and speaks on those of ``spoken``."""
         self.genesis = genesis
@@ -87,7 +89,8 @@ class MarketNode:
         self.transport = transport
         self.clock = clock
         self.counters = counters
-        self.replica = Replica(genesis, market_id)
+        self.checkpoint_epochs = checkpoint_epochs
+        self.replica = Replica(genesis, market_id, checkpoint_epochs)
         self.versions = versions
         self._spoken = spoken or (lambda: (versions.highest,))
         self.topic = topic_of(genesis, market_id, versions.highest)
@@ -117,11 +120,30 @@ class MarketNode:
         loaded = 0
         async for page in self.store.load(self.market_id):
             for record in page:
-                self._stamp(self._apply(self.decode(record)).epochs)
-            loaded += len(page)
+                if not self._is_past(record):
+                    self._stamp(self._apply(self.decode(record)).epochs)
+                    loaded += 1
         while await self.refill():
             pass
         return loaded
+
+    def _is_past(self, record: Record) -> bool:
+        """Whether the replica stands behind a record, which then need not even be decoded."""
+        replica = self.replica
+        if record.kind is RecordKind.ENTRY:
+            return record.number < replica.logs.first_uncut(record.signer)
+        return (record.era, record.number) < (replica.era, replica.clock.first_round_kept)
+
+    async def adopt(self, replica: Replica) -> None:
+        """Go on from a state that others computed, with what our store has beyond it."""
+        self.replica = replica
+        self._told_halt = False
+        self.heard.clear()
+        while await self.refill():
+            pass
+        for notify in self.on_matches:
+            notify(list(self.replica.fold.matches.values()))
+        self._wake()
 
     async def refill(self) -> int:
         """Take from our own store what the replica lacks now: records that came too early for it.
@@ -266,8 +288,11 @@ class MarketNode:
             for report in self.on_evidence:
                 report(effects.evidence)
         if effects.taken is not Taken.DUPLICATE:
-            self.changed.set()
-            self.changed = trio.Event()
+            self._wake()
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
 
     def _stamp(self, epochs: Sequence[AppliedEpoch]) -> None:
         durable_ms = self.clock.monotonic_ms()
@@ -303,7 +328,7 @@ class MarketNode:
         """The operator has to know, in words: nothing here is traded any more."""
         self.counters["halts"] += 1
         advice = (
-            "this node's state is wrong: restart it, it computes the state anew from its records"
+            "this node's state is wrong: its peers' next checkpoint will replace it"
             if halt.reason is HaltReason.CONTRADICTED
             else "honest nodes disagree: keep the data directory and tell the developers"
         )

@@ -12,6 +12,7 @@ import trio
 
 import orrange_p2p
 from orrange_p2p.core import sync
+from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
@@ -19,10 +20,13 @@ from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, MarketId, PeerId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.checkpointing import Checkpointing
+from orrange_p2p.daemon.joining import Joining
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
-from orrange_p2p.daemon.repair import Repair, SyncServer
+from orrange_p2p.daemon.repair import Repair
 from orrange_p2p.daemon.signing import HaltState, Signing
+from orrange_p2p.daemon.sync_server import Served, SyncServer
 from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
@@ -51,6 +55,8 @@ class Node:
         versions: Versions = VERSIONS,
         cancel_on: Collection[str] = (),
         max_exposure_lots: int = 0,
+        archive: bool = False,
+        checkpoint_epochs: int = CHECKPOINT_EPOCHS,
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named.
 
@@ -84,6 +90,7 @@ class Node:
                 after_apply,
                 versions=versions,
                 spoken=self.neighbours.spoken,
+                checkpoint_epochs=checkpoint_epochs,
             )
             for market_id in carried
         }
@@ -106,7 +113,14 @@ class Node:
             for market_id, market in self.markets.items()
         }
         self.withdrawal = Withdrawal(self.markets, self._logs, self.signing, transport)
-        self._repairs = [Repair(market) for market in self.markets.values()]
+        self._served = {
+            market_id: Served(Repair(market), Checkpointing(market, archive))
+            for market_id, market in self.markets.items()
+        }
+        self.joining = {
+            market_id: Joining(self.markets[market_id], *served, archive)
+            for market_id, served in self._served.items()
+        }
         self._stopping = trio.Event()
 
     @property
@@ -119,6 +133,9 @@ class Node:
     def authors(self) -> tuple[Address, ...]:
         """Whose logs this node writes."""
         return tuple(next(iter(self._logs.values()), {}))
+
+    def checkpoints_of(self, market: MarketNode) -> Checkpointing:
+        return self._served[market.market_id].checkpoints
 
     def logs_of(self, market: MarketNode) -> Mapping[Address, AuthorLog]:
         return self._logs[market.market_id]
@@ -142,11 +159,13 @@ class Node:
         for reason in {self.signing.why_no_entry(market_id) for market_id in self.markets} - {None}:
             log.warning("this node signs no entries", reason=reason)
         for market in self.markets.values():
+            await self.checkpoints_of(market).load()
             loaded = await market.load()
             log.info("replayed", records=loaded, epoch=market.replica.epoch)
-        self.transport.serve(sync.PROTOCOL, SyncServer(self._repairs, self.counters).on_request)
+        self.transport.serve(sync.PROTOCOL, SyncServer(self._served, self.counters).on_request)
         async with trio.open_nursery() as nursery:
-            for market, repair in zip(self.markets.values(), self._repairs, strict=True):
+            for market_id, market in self.markets.items():
+                repair, checkpoints = self._served[market_id]
                 for author in self._logs[market.market_id].values():
                     market.on_matches.append(author.accept)
                     if not market.on_evidence:
@@ -156,6 +175,8 @@ class Node:
                 nursery.start_soon(self.signing.merge, market, repair)
                 nursery.start_soon(market.run)
                 nursery.start_soon(repair.run)
+                nursery.start_soon(checkpoints.run)
+                nursery.start_soon(self.joining[market_id].run)
                 if self._witness is not None:
                     signer, chains = self._witness
                     chain = chains[market.market_id]

@@ -7,27 +7,25 @@ nobody has, unless the cut needs it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import trio
 
 from orrange_p2p.core import sync
-from orrange_p2p.core.errors import ForeignError, PeerError, WorldError
+from orrange_p2p.core.errors import PeerError, WorldError
 from orrange_p2p.core.frames import FLUSH_BYTES, Frame
 from orrange_p2p.core.ids import Address, Digest, Era, PeerId, Round, Seq
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.sync import (
     EntriesWanted,
     LogRange,
+    RecordsRequest,
     RecordsWanted,
     Reply,
-    Request,
     RoundsWanted,
     StatusWanted,
 )
-from orrange_p2p.daemon.budgets import Budgets
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.ports import Record, RecordKind
 
@@ -52,14 +50,6 @@ FIND_AT_ONCE: Final = 32
 SHUN_MS: Final = 60_000
 """Whoever served a page with an invalid record is not asked for this long."""
 MAX_SHUNNED: Final = 1024
-SERVED_BYTES_PER_S: Final = 8.0 * 1024 * 1024
-"""What one peer may pull of us, sustained."""
-SERVED_BURST: Final = 64.0 * 1024 * 1024
-"""At once; from there on answers are slowed down to the above."""
-MAX_PACE_S: Final = 4.0
-"""Who owes more asks for many pages at a time and waits for none: it is refused."""
-LEAST_COST: Final = 64 * 1024
-"""A request costs a stream and a look-up even if the answer is empty."""
 
 
 class Repair:
@@ -74,6 +64,8 @@ class Repair:
         """Until when, of peers that served us what is invalid."""
         self._last_position = (Era(0), -1)
         self._moved_ms = 0
+        self.is_paused = False
+        """While a whole state is fetched, what lies between is not worth asking for."""
 
     # --- client ---
 
@@ -92,7 +84,8 @@ class Repair:
             with trio.move_on_after(LOOK_EVERY_S):
                 await self._node.changed.wait()
                 await trio.sleep(LOOK_EVERY_S / 4)
-            await look()
+            if not self.is_paused:
+                await look()
 
     async def _fetch_missing(self) -> None:
         node = self._node
@@ -126,7 +119,7 @@ class Repair:
         if here != self._last_position:
             self._last_position, self._moved_ms = here, now_ms
         is_stalled = now_ms - self._moved_ms >= STALL_MS
-        if not is_stalled and not self._is_behind():
+        if not is_stalled and not self.is_behind():
             return
         peer = self._next_peer()
         if peer is None:
@@ -140,7 +133,7 @@ class Repair:
             wanted = RoundsWanted(node.market_id, era, Round(first), Round(first + PAGE_ROUNDS - 1))
             if not await self._pull(peer, wanted) or not await self._has_moved(era, round):
                 return
-            if not self._is_behind():
+            if not self.is_behind():
                 return
 
     async def ask_all_for_logs(self, authors: Iterable[Address]) -> int:
@@ -163,7 +156,7 @@ class Repair:
     def _position(self) -> tuple[Era, int]:
         return self._node.replica.era, self._node.replica.clock.highest_quorum_round
 
-    def _is_behind(self) -> bool:
+    def is_behind(self) -> bool:
         """Whether witnesses of more than a third, so an honest one, are some rounds further."""
         era, round = self._position()
         table = self._node.replica.table
@@ -177,7 +170,7 @@ class Repair:
                 await self._node.changed.wait()
         return self._position() != (era, round)
 
-    async def _pull(self, peer: PeerId, request: Request) -> int:
+    async def _pull(self, peer: PeerId, request: RecordsRequest) -> int:
         """Ask one peer for one page; how many records were new. A failure costs only this turn."""
         node = self._node
         node.counters["sync_requests"] += 1
@@ -192,21 +185,31 @@ class Repair:
             return 0
         except PeerError as error:
             node.counters[f"rejected_{type(error).__name__}"] += 1
-            self._shun(peer)
+            self.shun(peer)
             return 0
         node.counters["sync_records"] += fresh
         return fresh
 
     def _next_peer(self) -> PeerId | None:
-        now_ms = self._node.clock.monotonic_ms()
-        peers = sorted(self._node.transport.peers())
-        peers = [peer for peer in peers if self._shunned.get(peer, now_ms) <= now_ms]
+        peers = self.peers()
         if not peers:
             return None
         self._turn += 1
         return peers[self._turn % len(peers)]
 
-    def _shun(self, peer: PeerId) -> None:
+    def peers(self) -> list[PeerId]:
+        """Whom to ask: all peers but those that lied lately."""
+        now_ms = self._node.clock.monotonic_ms()
+        peers = sorted(self._node.transport.peers())
+        return [peer for peer in peers if self._shunned.get(peer, now_ms) <= now_ms]
+
+    def hurry(self) -> None:
+        """Ask now where the others are."""
+        self._moved_ms = self._node.clock.monotonic_ms() - STALL_MS
+        self._last_position = self._position()
+
+    def shun(self, peer: PeerId) -> None:
+        """Do not ask a peer that served what is invalid for a while."""
         self._node.counters["sync_shunned"] += 1
         if len(self._shunned) >= MAX_SHUNNED:
             del self._shunned[next(iter(self._shunned))]
@@ -215,7 +218,7 @@ class Repair:
 
     # --- server ---
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: RecordsRequest) -> Reply:
         """One page of what a peer asks for."""
         node = self._node
         if isinstance(request, RecordsWanted):
@@ -246,34 +249,6 @@ class Repair:
             if _is_full(found):
                 break
         return _page(found)
-
-
-class SyncServer:
-    """Answers ``/orrange/sync/1`` for every market of the node."""
-
-    def __init__(self, repairs: Sequence[Repair], counters: Counter[str]) -> None:
-        self._repairs = {repair._node.market_id: repair for repair in repairs}
-        self._counters = counters
-        self._budgets = Budgets(SERVED_BYTES_PER_S, SERVED_BURST)
-
-    async def on_request(self, peer: PeerId, payload: bytes) -> bytes:
-        """The transport's request handler. Raises ``PeerError`` for what is no request, and for
-        one of a peer that is far over its budget."""
-        request = sync.decode_request(payload)
-        wait_s = self._budgets.charge(peer, LEAST_COST, trio.current_time())
-        if wait_s > MAX_PACE_S:
-            self._counters["sync_over_budget"] += 1
-            raise PeerError("this peer asks for more than its share")
-        if wait_s:
-            self._counters["sync_paced"] += 1
-            await trio.sleep(wait_s)
-        repair = self._repairs.get(request.market)
-        if repair is None:
-            raise ForeignError("no such market here")
-        self._counters["sync_served"] += 1
-        reply = (await repair.answer(request)).encode()
-        self._budgets.charge(peer, max(0, len(reply) - LEAST_COST), trio.current_time())
-        return reply
 
 
 def _is_full(found: Sequence[Record]) -> bool:

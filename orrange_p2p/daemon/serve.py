@@ -86,6 +86,8 @@ async def serve(
             announce=config.announce,
             cancel_on=config.cancel_on,
             max_exposure_lots=config.max_exposure_lots,
+            archive=config.archive,
+            checkpoint_epochs=config.checkpoint_epochs,
             witness=witness,
             traders=traders,
             after_apply=after_apply,

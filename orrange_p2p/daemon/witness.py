@@ -9,6 +9,7 @@ import trio
 from orrange_p2p.core import ticks
 from orrange_p2p.core.ids import Era, TimeMs
 from orrange_p2p.core.pacemaker import Pacemaker, Wait
+from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.daemon.market import MarketNode
@@ -29,7 +30,7 @@ class WitnessLoop:
         self._signing = signing
         self._signer = signer
         self._chain = chain
-        self._era: Era | None = None
+        self._of: tuple[Replica, Era] | None = None
         self._pacemaker: Pacemaker | None = None
         self._last: Tick | None = None
         self._offered_at = trio.current_time()
@@ -87,11 +88,11 @@ class WitnessLoop:
 
     async def _current_pacemaker(self) -> Pacemaker:
         replica = self._node.replica
-        if self._pacemaker is None or self._era != replica.era:
+        if self._pacemaker is None or self._of != (replica, replica.era):
             last = await self._node.store.own_position(
                 RecordKind.TICK, self._node.market_id, self._signer.address
             )
             signed = None if last is None else (last.era, last.number)
-            self._era = replica.era
+            self._of = (replica, replica.era)
             self._pacemaker = replica.pacemaker(self._signer.address, signed)
         return self._pacemaker

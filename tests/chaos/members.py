@@ -103,7 +103,7 @@ async def members(
     for number, directory in enumerate(directories):
         listen = f"/ip4/{net.address(number)}/tcp/{PORT}"
         others = tuple(a for a in addresses if not a.startswith(listen + "/"))
-        config = NodeConfig(directory, listen=(listen,), bootstrap=others)
+        config = NodeConfig(directory, listen=(listen,), bootstrap=others, archive=True)
         directory.config.write_text(config.to_toml())
         log = base / f"node-{number}.log"
         made.append(Member(number, directory, log, net.command(number)))

@@ -17,7 +17,7 @@ from orrange_p2p.core.operations import Place
 from orrange_p2p.daemon import budgets
 from orrange_p2p.daemon.budgets import Budgets
 from orrange_p2p.daemon.intake import CHECKS_BURST, CHECKS_PER_S, Fact, Intake
-from orrange_p2p.daemon.repair import LEAST_COST, SERVED_BURST, SyncServer
+from orrange_p2p.daemon.sync_server import LEAST_COST, SERVED_BURST, Served, SyncServer
 from orrange_p2p.ports import Verdict
 from orrange_p2p.signers.memory import MemorySigner
 
@@ -96,17 +96,14 @@ async def test_gossip_of_a_peer_over_budget_is_ignored_but_a_flood_of_lies_is_re
 async def test_a_peer_that_asks_without_end_is_slowed_down_then_refused(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    class Served:
+    class NothingHeld:
         """A market that answers with nothing."""
-
-        class _node:
-            market_id = MARKET
 
         async def answer(self, request: sync.Request) -> sync.Reply:
             return sync.Reply(Frame((), ()), more=False)
 
     counters: Counter[str] = Counter()
-    server = SyncServer([Served()], counters)  # type: ignore[list-item]
+    server = SyncServer({MARKET: Served(NothingHeld(), None)}, counters)  # type: ignore[arg-type]
     request = sync.encode_request(sync.StatusWanted(MARKET))
     burst = int(SERVED_BURST // LEAST_COST)
     started = trio.current_time()
