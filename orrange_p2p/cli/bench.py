@@ -107,3 +107,30 @@ def gas(as_json: bool) -> None:
     from orrange_p2p.bench import gas as bench
 
     sys.exit(bench.main(as_json))
+
+
+@command.command("sync")
+@click.option(
+    "--orders",
+    type=click.IntRange(1, 500_000),
+    default=100_000,
+    show_default=True,
+    help="Open orders in the book.",
+)
+@click.option(
+    "--checkpoint-epochs",
+    type=click.IntRange(8, 4096),
+    default=64,
+    show_default=True,
+    help="How often the nodes keep a checkpoint; theirs is 256 otherwise.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def sync(as_json: bool, **options: Any) -> None:
+    """A fresh node joins a market with many open orders, over libp2p.
+
+    From the start of its process until it is where the others are. Exit status 1 if its state
+    root is not that of the others.
+    """
+    from orrange_p2p.cli import bench_sync
+
+    sys.exit(bench_sync.main(as_json, **options))

@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from orrange_p2p.client.api import Client, connect
+from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import DeadlineError, UnreachableError, WorldError
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters
 from orrange_p2p.core.ids import Address, TimeMs
@@ -25,6 +26,7 @@ START_S: Final = 60.0
 STOP_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.1
 LOG_LINES: Final = 15
+ANY_PORT: Final = "/ip4/127.0.0.1/tcp/0"
 
 WIDE: Final = Parameters(operations_per_round=4096, operations_burst=65_536, open_orders=65_536)
 """Limits wide enough for a whole exchange's flow through a handful of authors."""
@@ -46,7 +48,12 @@ class NodeProcess:
 
 
 def make_network(
-    base: Path, market: Market, nodes: int, traders: int, parameters: Parameters
+    base: Path,
+    market: Market,
+    nodes: int,
+    traders: int,
+    parameters: Parameters,
+    checkpoint_epochs: int = CHECKPOINT_EPOCHS,
 ) -> Genesis:
     """Directories ``base/node-0`` .. with keys, one network of them all, and configurations.
 
@@ -74,8 +81,31 @@ def make_network(
     )
     for directory in directories:
         datadir.write_network(directory, genesis)
-        datadir.write_config(NodeConfig(directory, listen=("/ip4/127.0.0.1/tcp/0",)))
+        datadir.write_config(
+            NodeConfig(directory, listen=(ANY_PORT,), checkpoint_epochs=checkpoint_epochs)
+        )
     return genesis
+
+
+def make_follower(
+    base: Path, number: int, genesis: Genesis, bootstrap: Sequence[str], checkpoint_epochs: int
+) -> DataDir:
+    """The directory of a node that signs nothing and knows these peers."""
+    directory = DataDir(base / f"node-{number}")
+    datadir.make_directory(directory)
+    datadir.make_keys(directory, is_witness=False, traders=0)
+    datadir.write_network(directory, genesis)
+    datadir.write_config(
+        NodeConfig(
+            directory,
+            roles=(),
+            traders=0,
+            listen=(ANY_PORT,),
+            bootstrap=tuple(bootstrap),
+            checkpoint_epochs=checkpoint_epochs,
+        )
+    )
+    return directory
 
 
 @asynccontextmanager
@@ -101,6 +131,21 @@ async def running(
             started.append(NodeProcess(number, directory, process, client))
         await _connect_all(started)
         yield started
+
+
+@asynccontextmanager
+async def started(number: int, directory: DataDir) -> AsyncIterator[NodeProcess]:
+    """Start one node of its own, connected as its configuration says; stop it on leaving.
+
+    Raises ``WorldError`` with the end of its log if it does not come up.
+    """
+    process = await _start(directory, ())
+    try:
+        await _wait_for_socket(directory, process)
+        async with connect(directory.rpc_socket) as client:
+            yield NodeProcess(number, directory, process, client)
+    finally:
+        await _stop(process)
 
 
 async def _start(directory: DataDir, extra: Sequence[str]) -> trio.Process:

@@ -74,6 +74,7 @@ class _Api:
             "markets": [
                 {
                     **_market_status(market, node.logs_of(market)),
+                    **_checkpoint_status(node, market),
                     "no_ticks": _why_no_tick(node, market),
                 }
                 for market in node.markets.values()

@@ -192,7 +192,7 @@ async def test_lying_servers_are_left_alone(tmp_path: Path, lie: str) -> None:
             liar.serve(sync.PROTOCOL, answer)
             await liar.dial(net.address)
             await until(lambda: len(net.transports[0].peers()) == 2)
-            repair = net.victim._repairs[0]
+            repair = net.victim._served[MARKET.id].repair
             wanted = RecordsWanted(MARKET.id, (Digest(b"w" * 32),))
             before = dict(net.victim.counters)
             taken = 0
