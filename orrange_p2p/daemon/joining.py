@@ -33,7 +33,7 @@ STARTING_S: Final = 15.0
 """So long after the start we ask whatever our clock says: an empty node cannot tell it is late."""
 GATHER_S: Final = 0.25
 """From the first peer to the first question: others connect meanwhile."""
-STALLED_MS: Final = 10_000
+STALLED_MS: Final = 5000
 """Without a new epoch for so long, what comes next may be pruned everywhere."""
 AHEAD_EPOCHS: Final = 64
 """From so many epochs on, fetching a state beats computing it."""
@@ -111,7 +111,8 @@ class Joining:
         is_stalled = halt is not None or now_ms - self._moved_ms >= STALLED_MS
         if not (is_stalled or is_starting or self._repair.is_behind()):
             return
-        least = Epoch(epoch + 1 if is_stalled else epoch + AHEAD_EPOCHS)
+        # With nothing of its own a node cannot lose by it, and may find that all have pruned.
+        least = Epoch(epoch + 1 if is_stalled or epoch == 0 else epoch + AHEAD_EPOCHS)
         if halt is not None:
             least = Epoch(max(halt.epoch, 1))
         elif self._is_archive and not is_stalled:
