@@ -1,6 +1,7 @@
-"""The compiled contracts, as `make contracts` writes them from ``contracts/evm/src``.
+"""The compiled contracts, and the proxy that the registry stands behind.
 
-They are committed, so a node needs no compiler; a test builds them again and compares.
+`make contracts` writes them from ``contracts/evm/src``. They are committed, so a node
+needs no compiler; a test builds them again and compares.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-CONTRACTS: Final = ("HashTimelock", "Settlement")
+CONTRACTS: Final = ("ERC1967Proxy", "HashTimelock", "Registry", "Settlement")
 
 
 @attrs.frozen(slots=True)
