@@ -1,1 +1,2 @@
-"""Adapters of the ``Signer`` port: ``keyfile`` for a key on disk, ``memory`` for one from bytes."""
+"""Adapters of the ``Signer`` port: ``keyfile`` for a key on disk, ``memory`` for one from bytes,
+``web3_keystore`` for one of another wallet."""
