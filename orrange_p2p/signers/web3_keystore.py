@@ -1,6 +1,6 @@
 """Keys of other wallets: Web3 Secret Storage, version 3, as geth, Clef and ethers write it.
 
-Read only; our own keys lie under one seed (``keystore``). eth-keyfile is not used for it: its import
+Read only; our own keys lie under one seed (``keystore``). eth-keyfile is not used: its import
 raises Python's recursion limit for the whole process (decision 0014).
 """
 
