@@ -20,16 +20,19 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The siblings on the way from one leaf to the root."""
-    level, path = list(leaves), []
-    while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            path.append(level[sibling])
-        level = _level_above(level)
-        index //= 2
-    return tuple(path)
+def proofs(leaves: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """For each leaf the siblings on its way to the root; empty for a single one."""
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        levels.append(_level_above(levels[-1]))
+    return [
+        tuple(
+            level[sibling]
+            for depth, level in enumerate(levels)
+            if (sibling := (index >> depth) ^ 1) < len(level)
+        )
+        for index in range(len(leaves))
+    ]
 
 
 def root_by_proof(leaf: bytes, siblings: Sequence[bytes]) -> bytes:

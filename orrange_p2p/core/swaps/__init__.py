@@ -1,0 +1,5 @@
+"""From a bound trade to coins that changed hands: one table per kind of settlement.
+
+``binding``  what settlement needs of a trade, taken from the epochs that made it
+``atomic``   both legs in one transaction of an EVM chain (protocol/08-settlement.md)
+"""
