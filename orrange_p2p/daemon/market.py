@@ -23,6 +23,7 @@ from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.roots import Halt, HaltReason
 from orrange_p2p.core.ticks import Tick, decode_tick
+from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
 from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport, Verdict
@@ -114,14 +115,17 @@ class MarketNode:
         self._versions: dict[tuple[Address, int, int], tuple[Digest, ...]] = {}
         """Digests seen lately under one (signer, era or -1 for an entry, number)."""
         self._after_apply = after_apply
+        self.bindings: Bindings | None = None
+        """Keeps what settlement needs, if trades are settled here."""
 
     async def load(self) -> int:
         """Replay what the store holds; how many records that were. Call before ``run``."""
+        await self._begin_bindings()
         loaded = 0
         async for page in self.store.load(self.market_id):
             for record in page:
                 if not self._is_past(record):
-                    self._stamp(self._apply(self.decode(record)).epochs)
+                    await self._note(self._apply(self.decode(record)).epochs)
                     loaded += 1
         while await self.refill():
             pass
@@ -139,6 +143,7 @@ class MarketNode:
         self.replica = replica
         self._told_halt = False
         self.heard.clear()
+        await self._begin_bindings()
         while await self.refill():
             pass
         for notify in self.on_matches:
@@ -161,7 +166,7 @@ class MarketNode:
             fact = self.decode(record)
             if not self.is_held(fact):
                 effects = self._apply(fact)
-                self._stamp(effects.epochs)
+                await self._note(effects.epochs)
                 taken += effects.taken is Taken.HELD
         return taken
 
@@ -271,6 +276,7 @@ class MarketNode:
 
     async def _react(self, peer: PeerId, effects: Effects) -> None:
         if effects.epochs:
+            await self._keep_bindings(effects.epochs)
             for facts, outcome in effects.epochs:
                 await self.store.record_epoch(
                     self.market_id,
@@ -293,6 +299,19 @@ class MarketNode:
     def _wake(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
+
+    async def _note(self, epochs: Sequence[AppliedEpoch]) -> None:
+        """Note epochs that were computed from our own store."""
+        await self._keep_bindings(epochs)
+        self._stamp(epochs)
+
+    async def _begin_bindings(self) -> None:
+        if self.bindings is not None:
+            await self.bindings.begin(self.replica.fold)
+
+    async def _keep_bindings(self, epochs: Sequence[AppliedEpoch]) -> None:
+        if epochs and self.bindings is not None:
+            await self.bindings.take(epochs, self.replica.fold)
 
     def _stamp(self, epochs: Sequence[AppliedEpoch]) -> None:
         durable_ms = self.clock.monotonic_ms()

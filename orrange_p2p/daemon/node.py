@@ -20,6 +20,7 @@ from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, MarketId, PeerId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.checkpointing import Checkpointing
 from orrange_p2p.daemon.joining import Joining
 from orrange_p2p.daemon.market import MarketNode
@@ -30,6 +31,7 @@ from orrange_p2p.daemon.sync_server import Served, SyncServer
 from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
+from orrange_p2p.ports.trades import TradeStore
 
 log = structlog.get_logger()
 
@@ -57,8 +59,10 @@ class Node:
         max_exposure_lots: int = 0,
         archive: bool = False,
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+        trades: TradeStore | None = None,
     ) -> None:
-        """Serves ``market_ids``, all of the network's if none is named.
+        """Serves ``market_ids``, all of the network's if none is named. ``trades``: where to keep
+        what settling the traders' trades takes; None: they are not settled by this node.
 
         Raises ``ConfigError`` if the witness key is not one of the network's.
         """
@@ -112,6 +116,10 @@ class Node:
             }
             for market_id, market in self.markets.items()
         }
+        if trades is not None and traders:
+            authors = [signer.address for signer in traders]
+            for market_id, node in self.markets.items():
+                node.bindings = Bindings(trades, node.market, market_id, authors, self.counters)
         self.withdrawal = Withdrawal(self.markets, self._logs, self.signing, transport)
         self._served = {
             market_id: Served(Repair(market), Checkpointing(market, archive))

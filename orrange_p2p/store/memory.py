@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 import trio
 
-from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, Seq
+from orrange_p2p.core.errors import CallerError
+from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, MatchId, Round, Seq
+from orrange_p2p.core.swaps.atomic import Progress, TradeState
+from orrange_p2p.core.swaps.binding import Consent, Taken
 from orrange_p2p.ports import (
     CheckpointRecord,
     EpochRecord,
@@ -16,6 +20,7 @@ from orrange_p2p.ports import (
     Record,
     RecordKind,
 )
+from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.store.guard import Owner, advance, check_checkpoint, check_epoch, check_prune
 from orrange_p2p.store.pages import page
 
@@ -23,7 +28,7 @@ __all__ = ["MemoryStore"]
 
 
 class MemoryStore:
-    """Implements ``Store`` for as long as the object lives."""
+    """Implements ``Store`` and ``TradeStore`` for as long as the object lives."""
 
     def __init__(self) -> None:
         self._records: dict[Digest, Record] = {}
@@ -32,6 +37,8 @@ class MemoryStore:
         self._meta: dict[str, bytes] = {}
         self._parts: dict[MarketId, dict[bytes, bytes]] = {}
         self._checkpoints: dict[MarketId, CheckpointRecord] = {}
+        self._consents: dict[MarketId, dict[tuple[MatchId, Address], Consent]] = {}
+        self._trades: dict[MarketId, dict[MatchId, TradeRecord]] = {}
 
     async def append(self, records: Sequence[Record]) -> None:
         await trio.lowlevel.checkpoint()
@@ -123,6 +130,38 @@ class MemoryStore:
         for name in unused:
             del parts[name]
         return len(idle) + len(past) + len(unused)
+
+    async def keep_bindings(self, market: MarketId, taken: Taken) -> None:
+        await trio.lowlevel.checkpoint()
+        ended = {*(trade.id for trade in taken.trades), *taken.lapsed}
+        kept = {**self._consents.get(market, {}), **taken.consents}
+        self._consents[market] = {key: kept[key] for key in kept if key[0] not in ended}
+        trades = self._trades.setdefault(market, {})
+        for trade in taken.trades:
+            trades.setdefault(trade.id, TradeRecord(trade, Progress()))
+
+    async def consents(self, market: MarketId) -> Mapping[tuple[MatchId, Address], Consent]:
+        await trio.lowlevel.checkpoint()
+        return dict(self._consents.get(market, {}))
+
+    async def record_progress(self, market: MarketId, progress: Mapping[MatchId, Progress]) -> None:
+        await trio.lowlevel.checkpoint()
+        trades = self._trades.get(market, {})
+        for name in progress:
+            if name not in trades:
+                raise CallerError(f"there is no trade 0x{name.hex()}")
+        for name, stands in progress.items():
+            trades[name] = trades[name]._replace(progress=stands)
+
+    async def unsettled_trades(self, market: MarketId) -> Sequence[TradeRecord]:
+        await trio.lowlevel.checkpoint()
+        records = self._trades.get(market, {}).values()
+        return [record for record in records if record.progress.state is not TradeState.SETTLED]
+
+    async def count_trades(self, market: MarketId) -> Mapping[int, int]:
+        await trio.lowlevel.checkpoint()
+        records = self._trades.get(market, {}).values()
+        return Counter(int(record.progress.state) for record in records)
 
     async def load(self, market: MarketId) -> AsyncIterator[Sequence[Record]]:
         records = [record for record in self._records.values() if record.market == market]

@@ -67,7 +67,32 @@ CREATE TABLE checkpoint_parts (
 CREATE INDEX uses ON checkpoint_parts (market, name)
 """
 
-_STEPS: Final = (_RECORDS, _CHECKPOINTS)
+# Trades keep their order, and those settled for good (state 5) are not looked at again.
+_TRADES: Final = """
+CREATE TABLE consents (
+    market BLOB NOT NULL,
+    name BLOB NOT NULL,
+    author BLOB NOT NULL,
+    encoded BLOB NOT NULL,
+    PRIMARY KEY (market, name, author)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE trades (
+    position INTEGER PRIMARY KEY,
+    market BLOB NOT NULL,
+    name BLOB NOT NULL,
+    encoded BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    intent TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    block INTEGER NOT NULL,
+    blamed BLOB NOT NULL,
+    UNIQUE (market, name)
+) STRICT;
+CREATE INDEX unsettled ON trades (market) WHERE state <> 5
+"""
+
+_STEPS: Final = (_RECORDS, _CHECKPOINTS, _TRADES)
 """Step n takes a file from version n to version n + 1. A step that has been released stays."""
 
 SCHEMA_VERSION: Final = len(_STEPS)

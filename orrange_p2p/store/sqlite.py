@@ -10,7 +10,19 @@ from typing import Final, TypeVar
 import trio
 
 from orrange_p2p.core.errors import CallerError, StoreError
-from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, NetworkId, Round, Seq
+from orrange_p2p.core.ids import (
+    Address,
+    Digest,
+    Epoch,
+    Era,
+    MarketId,
+    MatchId,
+    NetworkId,
+    Round,
+    Seq,
+)
+from orrange_p2p.core.swaps.atomic import Progress
+from orrange_p2p.core.swaps.binding import Consent, Taken
 from orrange_p2p.ports import (
     CheckpointRecord,
     EpochRecord,
@@ -19,12 +31,15 @@ from orrange_p2p.ports import (
     Record,
     RecordKind,
 )
+from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.store.sqlite_file import (
     Append,
     AppendOwn,
+    KeepBindings,
     KeepCheckpoint,
     KeepParts,
     RecordEpoch,
+    RecordProgress,
     SetMeta,
     SqliteFile,
     Write,
@@ -49,7 +64,7 @@ class _Group:
 
 
 class SqliteStore:
-    """Implements ``Store``. Made by ``open_sqlite_store``.
+    """Implements ``Store`` and ``TradeStore``. Made by ``open_sqlite_store``.
 
     While one group is being flushed the next one fills, so the slower the disk, the larger the
     groups. The queue holds one write per waiting task and no more.
@@ -84,6 +99,12 @@ class SqliteStore:
 
     async def keep_checkpoint(self, market: MarketId, record: CheckpointRecord) -> None:
         await self._write(KeepCheckpoint(market, record))
+
+    async def keep_bindings(self, market: MarketId, taken: Taken) -> None:
+        await self._write(KeepBindings(market, taken))
+
+    async def record_progress(self, market: MarketId, progress: Mapping[MatchId, Progress]) -> None:
+        await self._write(RecordProgress(market, dict(progress)))
 
     async def drop_checkpoints(self, market: MarketId) -> None:
         await self._exclusive(lambda: self._file.drop_checkpoints(market))
@@ -169,6 +190,15 @@ class SqliteStore:
         self, market: MarketId, era: Era, first_round: Round, *, limit: int = 256
     ) -> Sequence[Record]:
         return await self._exclusive(lambda: self._file.rounds(market, era, first_round, limit))
+
+    async def consents(self, market: MarketId) -> Mapping[tuple[MatchId, Address], Consent]:
+        return await self._exclusive(lambda: self._file.consents(market))
+
+    async def unsettled_trades(self, market: MarketId) -> Sequence[TradeRecord]:
+        return await self._exclusive(lambda: self._file.unsettled_trades(market))
+
+    async def count_trades(self, market: MarketId) -> Mapping[int, int]:
+        return await self._exclusive(lambda: self._file.count_trades(market))
 
     async def meta(self, name: str) -> bytes | None:
         return await self._exclusive(lambda: self._file.meta(name))

@@ -21,11 +21,14 @@ from orrange_p2p.core.ids import (
     Epoch,
     Era,
     MarketId,
+    MatchId,
     NetworkId,
     Round,
     Seq,
     TimeMs,
 )
+from orrange_p2p.core.swaps.atomic import Progress
+from orrange_p2p.core.swaps.binding import Consent, Taken
 from orrange_p2p.ports import (
     CheckpointRecord,
     EpochRecord,
@@ -34,7 +37,8 @@ from orrange_p2p.ports import (
     Record,
     RecordKind,
 )
-from orrange_p2p.store import sqlite_checkpoints
+from orrange_p2p.ports.trades import TradeRecord
+from orrange_p2p.store import sqlite_checkpoints, sqlite_trades
 from orrange_p2p.store.guard import Owner, advance, check_epoch
 from orrange_p2p.store.pages import page
 from orrange_p2p.store.schema import SCHEMA_VERSION, migrate
@@ -42,9 +46,11 @@ from orrange_p2p.store.schema import SCHEMA_VERSION, migrate
 __all__ = [
     "Append",
     "AppendOwn",
+    "KeepBindings",
     "KeepCheckpoint",
     "KeepParts",
     "RecordEpoch",
+    "RecordProgress",
     "SetMeta",
     "SqliteFile",
     "Write",
@@ -100,7 +106,30 @@ class KeepCheckpoint(NamedTuple):
     record: CheckpointRecord
 
 
-Write = Append | AppendOwn | RecordEpoch | SetMeta | KeepParts | KeepCheckpoint
+class KeepBindings(NamedTuple):
+    """Keep what an epoch brought to settlement."""
+
+    market: MarketId
+    taken: Taken
+
+
+class RecordProgress(NamedTuple):
+    """Note where trades stand."""
+
+    market: MarketId
+    progress: Mapping[MatchId, Progress]
+
+
+Write = (
+    Append
+    | AppendOwn
+    | RecordEpoch
+    | SetMeta
+    | KeepParts
+    | KeepCheckpoint
+    | KeepBindings
+    | RecordProgress
+)
 
 
 class SqliteFile:
@@ -300,6 +329,10 @@ class SqliteFile:
                 sqlite_checkpoints.keep_parts(self._db, market, parts)
             case KeepCheckpoint(market, kept):
                 sqlite_checkpoints.keep_checkpoint(self._db, market, kept)
+            case KeepBindings(market, taken):
+                sqlite_trades.keep_bindings(self._db, market, taken)
+            case RecordProgress(market, progress):
+                sqlite_trades.record_progress(self._db, market, progress)
 
     def _keep(self, records: Sequence[Record]) -> None:
         self._db.executemany(
@@ -326,6 +359,21 @@ class SqliteFile:
             owner,
         ).fetchone()
         return None if row is None else OwnPosition(Era(row[0]), row[1], Digest(row[2]))
+
+    def consents(self, market: MarketId) -> dict[tuple[MatchId, Address], Consent]:
+        """``TradeStore.consents``."""
+        with self._translated():
+            return sqlite_trades.consents(self._db, market)
+
+    def unsettled_trades(self, market: MarketId) -> list[TradeRecord]:
+        """``TradeStore.unsettled_trades``."""
+        with self._translated():
+            return sqlite_trades.unsettled(self._db, market)
+
+    def count_trades(self, market: MarketId) -> dict[int, int]:
+        """``TradeStore.count_trades``."""
+        with self._translated():
+            return sqlite_trades.count(self._db, market)
 
     def _epoch(self, market: MarketId, epoch: Epoch) -> EpochRecord | None:
         kept = self._epochs("epoch = ? LIMIT 1", (market, epoch))

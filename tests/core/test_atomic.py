@@ -42,7 +42,7 @@ def test_a_trade_is_sent_mined_and_final() -> None:
     progress, effects = advance(progress, Fact(Event.KEPT))
     assert (progress.state, effects) == (TradeState.SENT, ())
     progress, effects = advance(progress, Fact(Event.SHOWN_SETTLED, block=7))
-    assert progress == Progress(TradeState.MINED, "settle 1", 1, 7)
+    assert progress == Progress(TradeState.MINED, "settle 1", 1, block=7)
     progress, effects = advance(progress, Fact(Event.FINALIZED))
     assert (progress.state, effects) == (TradeState.SETTLED, (Effect.TELL_SETTLED,))
 
@@ -65,7 +65,15 @@ def test_a_replaced_block_takes_back_what_it_showed() -> None:
     sent = after(Fact(Event.BATCHED, intent="settle 1"), Fact(Event.KEPT))
     progress = after(Fact(Event.SHOWN_SETTLED, block=7), Fact(Event.TAKEN_BACK), start=sent)
     assert progress == sent
-    assert after(Fact(Event.LOST), start=progress) == Progress(attempts=1)
+    assert after(Fact(Event.LOST), start=progress) == Progress(attempts=1, failures=1)
+
+
+def test_only_what_was_sent_can_fail() -> None:
+    batched = after(Fact(Event.BATCHED, intent="settle 1"))
+    assert after(Fact(Event.LOST), start=batched) == Progress(attempts=1)
+    failure = Fact(Event.SHOWN_FAILURE, block=7)
+    assert after(failure) == DUE
+    assert after(Fact(Event.KEPT), failure, start=batched) == Progress(attempts=1, failures=1)
 
 
 def test_the_other_party_may_settle_what_was_given_up() -> None:

@@ -17,7 +17,7 @@ from orrange_p2p.core.swaps.binding import BoundTrade
 
 __all__ = [
     "ENDED",
-    "MAX_ATTEMPTS",
+    "MAX_FAILURES",
     "TRANSITIONS",
     "Effect",
     "Event",
@@ -28,8 +28,8 @@ __all__ = [
     "may_send",
 ]
 
-MAX_ATTEMPTS: Final = 8
-"""Transactions of ours in which a trade fails with nobody to blame, before a person has to look."""
+MAX_FAILURES: Final = 8
+"""So often a trade fails in transactions of ours with nobody to blame before it is abandoned."""
 
 
 class TradeState(enum.IntEnum):
@@ -50,7 +50,7 @@ class TradeState(enum.IntEnum):
     DEFAULTED = 6
     """In a final block: one side could not pay, or took its signature back."""
     ABANDONED = 7
-    """It failed ``MAX_ATTEMPTS`` times with nobody to blame."""
+    """It failed ``MAX_FAILURES`` times with nobody to blame."""
 
 
 ENDED: Final = frozenset({TradeState.SETTLED, TradeState.DEFAULTED, TradeState.ABANDONED})
@@ -132,7 +132,9 @@ class Progress(NamedTuple):
     intent: str = ""
     """The transaction of ours that carries it; empty if none does."""
     attempts: int = 0
-    """Transactions of ours that carried it, the present one included."""
+    """Transactions of ours made for it, the present one included."""
+    failures: int = 0
+    """Of those that were mined and did not settle it, with nobody to blame."""
     block: int = 0
     """Number of the block that showed how it ended; 0 while none did."""
     blamed: Address = Address(b"")
@@ -159,11 +161,17 @@ def advance(progress: Progress, fact: Fact) -> tuple[Progress, tuple[Effect, ...
         raise IllegalTransitionError(f"{fact.event.name} of a trade that is {progress.state.name}")
     state, effects = found
     if fact.event is Event.BATCHED:
-        return Progress(state, fact.intent, progress.attempts + 1), effects
+        attempts = progress.attempts + 1
+        return progress._replace(state=state, intent=fact.intent, attempts=attempts), effects
     if state is progress.state:
         return progress, effects
     if state is TradeState.DUE:
-        return Progress(state, attempts=progress.attempts), effects
+        # Before it is kept nothing was sent: a chain that cannot be reached is no failure.
+        was_tried = progress.intent != "" and (
+            progress.state is TradeState.SENT or fact.event is Event.SHOWN_FAILURE
+        )
+        failures = progress.failures + was_tried
+        return progress._replace(state=state, intent="", failures=failures), effects
     if state in (TradeState.MINED, TradeState.DENIED):
         return progress._replace(state=state, block=fact.block, blamed=fact.blamed), effects
     if fact.event is Event.TAKEN_BACK:
