@@ -13,7 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from orrange_p2p.core import errors
 from orrange_p2p.core.errors import CallerError, MalformedError, OrrangeError, PeerError, WorldError
+from orrange_p2p.core.nesting import is_deep
 
+MAX_DEPTH: Final = 32
+"""Arrays and objects inside one another."""
 MAX_REQUEST_BYTES: Final = 1 << 20
 """Room for the operations of a full entry."""
 MAX_REPLY_BYTES: Final = 16 << 20
@@ -161,8 +164,11 @@ def _encode(members: Mapping[str, Any]) -> bytes:
 
 def _decode(line: bytes) -> Any:
     try:
-        return json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        text = line.decode()
+        if is_deep(text, MAX_DEPTH):
+            raise ValueError("nested too deeply")
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError as error:
         raise MalformedError(f"not JSON: {error}") from None
 
 

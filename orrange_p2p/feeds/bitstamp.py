@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from orrange_p2p.core.errors import ConfigError, FeedError
 from orrange_p2p.core.ids import MAX_UINT63, TimeMs
+from orrange_p2p.core.nesting import is_deep
 from orrange_p2p.core.operations import Side
 
 PRICE_DECIMALS: Final = 2
@@ -180,6 +181,8 @@ def parse_line(number: int, line: bytes) -> Event:
         parse = _EVENTS.get(words[1])
         if parse is None:
             raise ValueError(f"unknown event {words[1][:32]!r}")
+        if is_deep(words[2], _MAX_DEPTH):
+            raise ValueError("broken JSON: nested too deeply")
         fields = _JSON.decode(words[2])
         if type(fields) is not dict:
             raise ValueError("not a JSON object")
@@ -190,13 +193,12 @@ def parse_line(number: int, line: bytes) -> Event:
         reason = f"broken JSON: {error.msg}"
     except KeyError as error:
         reason = f"{error.args[0]!r} is missing"
-    except RecursionError:
-        reason = "broken JSON: nested too deeply"
     except ValueError as error:
         reason = str(error)
     raise FeedError(number, reason)
 
 
+_MAX_DEPTH: Final = 8
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 _DECIMAL: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]+))?", re.ASCII)
 _MAX_NUMBER_LENGTH: Final = 40

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from orrange_p2p.core.errors import MalformedError, RefusedError, RevertedError
 from orrange_p2p.core.ids import Address
+from orrange_p2p.core.nesting import is_deep
 from orrange_p2p.ports.chain import Block, Log
 
 __all__ = [
@@ -41,7 +42,6 @@ MAX_LOGS: Final = 100_000
 MAX_ANSWER_BYTES: Final = 8 << 20
 """A larger answer is never decoded; a range of logs is then asked for in smaller pieces."""
 MAX_DEPTH: Final = 32
-_BRACKET: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]')
 """A bracket, or a text, in which brackets do not count."""
 _REVERT: Final = re.compile(r"revert|invalid opcode|out of gas", re.IGNORECASE)
 
@@ -73,28 +73,11 @@ def parse(message: bytes | str) -> Any:
     """JSON, or ``MalformedError``: also for nesting and numbers that the decoder cannot take."""
     try:
         text = message if isinstance(message, str) else message.decode()
-        if _is_deep(text):
+        if is_deep(text, MAX_DEPTH):
             raise MalformedError("the endpoint's answer is nested too deeply")
         return json.loads(text)
     except ValueError:
         raise MalformedError("the endpoint's answer is not JSON") from None
-
-
-def _is_deep(text: str) -> bool:
-    """Counted here, since the decoder's own guard is Python's recursion limit: a package that
-    raises it (py_ecc does, to 100,000) turns deep nesting into a crash of the process."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return False
-    depth = 0
-    for match in _BRACKET.finditer(text):
-        bracket = match[0]
-        if bracket in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        elif bracket in "]}":
-            depth -= 1
-    return False
 
 
 def text(value: object) -> str:
