@@ -23,8 +23,8 @@ from urllib.request import Request, urlopen
 import attrs
 from coincurve import PrivateKey
 
-from orrange_p2p.bench.abi import encode
 from orrange_p2p.chains.evm import artifacts
+from orrange_p2p.chains.evm.abi import encode
 from orrange_p2p.core import codec
 from orrange_p2p.core.errors import ConfigError, DeadlineError
 from orrange_p2p.core.genesis import DOMAIN_NAME, PROTOCOL_VERSION, Market

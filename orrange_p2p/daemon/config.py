@@ -32,6 +32,11 @@ from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MAX_UINT63, MarketId
 from orrange_p2p.daemon.chain_config import chains_to_toml, parse_chains
+from orrange_p2p.daemon.settlement_config import (
+    SettlingConfig,
+    parse_settlements,
+    settlements_to_toml,
+)
 
 __all__ = [
     "DEFAULT_LISTEN",
@@ -181,6 +186,9 @@ class NodeConfig:
 
     chains: tuple[EvmConfig, ...] = ()
     """The chains it settles on: tables [chain."eip155:1"], each with ``endpoints``."""
+    settlements: tuple[SettlingConfig, ...] = ()
+    """Where its trades are settled: tables [settlement."eip155:1"], each with ``contract``; none:
+    nothing is settled. The contract moves what its owner has allowed it to."""
     archive: bool = False
     """Keep all records. Else what lies before the last checkpoint but one is forgotten."""
     checkpoint_epochs: int = CHECKPOINT_EPOCHS
@@ -214,7 +222,7 @@ class NodeConfig:
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
         settings = "".join(f"{name} = {value}\n" for name, value in lines)
-        return settings + chains_to_toml(self.chains)
+        return settings + chains_to_toml(self.chains) + settlements_to_toml(self.settlements)
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -238,6 +246,13 @@ def load_config(path: Path) -> NodeConfig:
         except ConfigError as error:
             raise ConfigError(f"{file}: {name}: {error}") from None
     values["chains"] = values.pop("chain", ())
+    values["settlements"] = values.pop("settlement", ())
+    known = {chain.chain for chain in values["chains"]}
+    for one in values["settlements"]:
+        if one.chain not in known:
+            raise ConfigError(
+                f'{file}: settlement: "{one.chain}": there is no [chain."{one.chain}"]'
+            )
     if "rpc_socket" in values:
         values["rpc_socket"] = path / values["rpc_socket"]
     return NodeConfig(directory, **values)
@@ -363,6 +378,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "max_exposure_lots": _count,
     "traders": _count,
     "chain": parse_chains,
+    "settlement": parse_settlements,
     "archive": _bool,
     "checkpoint_epochs": _positive,
 }

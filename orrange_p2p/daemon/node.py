@@ -11,6 +11,7 @@ import structlog
 import trio
 
 import orrange_p2p
+from orrange_p2p.chains.evm import settlement
 from orrange_p2p.core import sync
 from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
@@ -26,11 +27,14 @@ from orrange_p2p.daemon.joining import Joining
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
 from orrange_p2p.daemon.repair import Repair
+from orrange_p2p.daemon.settlement_config import SettlingConfig
+from orrange_p2p.daemon.settling import Settling
 from orrange_p2p.daemon.signing import HaltState, Signing
 from orrange_p2p.daemon.sync_server import Served, SyncServer
 from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
 from orrange_p2p.daemon.witness import WitnessLoop
 from orrange_p2p.ports import Clock, Signer, Store, Transport
+from orrange_p2p.ports.chain import Chain
 from orrange_p2p.ports.trades import TradeStore
 
 log = structlog.get_logger()
@@ -60,9 +64,11 @@ class Node:
         archive: bool = False,
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
         trades: TradeStore | None = None,
+        settling: Sequence[tuple[SettlingConfig, Chain]] = (),
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named. ``trades``: where to keep
         what settling the traders' trades takes; None: they are not settled by this node.
+        ``settling``: by which contracts of which chains they are.
 
         Raises ``ConfigError`` if the witness key is not one of the network's.
         """
@@ -116,10 +122,27 @@ class Node:
             }
             for market_id, market in self.markets.items()
         }
+        self._settling: list[Settling] = []
         if trades is not None and traders:
             authors = [signer.address for signer in traders]
             for market_id, node in self.markets.items():
                 node.bindings = Bindings(trades, node.market, market_id, authors, self.counters)
+                for config, chain in settling:
+                    if settlement.settles(node.market, config.chain):
+                        one = Settling(
+                            config,
+                            genesis,
+                            market_id,
+                            trades=trades,
+                            store=store,
+                            chain=chain,
+                            own=authors,
+                            payer=authors[config.trader - 1],
+                            clock=clock,
+                            counters=self.counters,
+                        )
+                        node.bindings.on_trades.append(one.note)
+                        self._settling.append(one)
         self.withdrawal = Withdrawal(self.markets, self._logs, self.signing, transport)
         self._served = {
             market_id: Served(Repair(market), Checkpointing(market, archive))
@@ -189,6 +212,8 @@ class Node:
                     signer, chains = self._witness
                     chain = chains[market.market_id]
                     nursery.start_soon(WitnessLoop(market, signer, chain, self.signing).run)
+            for settling in self._settling:
+                nursery.start_soon(settling.run)
             nursery.start_soon(self.withdrawal.run, "disconnect" in self._cancel_on)
             nursery.start_soon(self.neighbours.run)
             ready()

@@ -60,19 +60,25 @@ async def serve(
     if config.is_witness:
         secret = keys.reveal_secret()
         signer = keys.witness()
-        chains = {market_id: datadir.reveal_chain(secret, market_id) for market_id in markets}
-        for market_id, chain in chains.items():
+        reveals = {market_id: datadir.reveal_chain(secret, market_id) for market_id in markets}
+        for market_id, chain in reveals.items():
             if genesis.anchors(market_id).get(signer.address, chain.anchor) != chain.anchor:
                 raise ConfigError(
                     f"{directory.keys} has not the secret behind the witness's anchor in "
                     f"{directory.network}: put the right key back"
                 )
-        witness = (signer, chains)
+        witness = (signer, reveals)
+    for one in config.settlements:
+        if one.trader > len(traders):
+            raise ConfigError(
+                f'settlement: "{one.chain}": trader {one.trader} has no key: '
+                f"this node has {len(traders)} traders"
+            )
     begins_with = {} if directory.never_signed.exists() else signing.restored()
     async with (
         open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
         _locked(directory, traders if witness is None else [*traders, witness[0]]),
-        open_chains(config, traders),
+        open_chains(config, traders) as chains,
         open_transport(secret=keys.peer_secret(), listen=config.listen) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
@@ -91,6 +97,8 @@ async def serve(
             witness=witness,
             traders=traders,
             after_apply=after_apply,
+            trades=store if config.settlements else None,
+            settling=[(one, chains[one.chain]) for one in config.settlements],
         )
         methods: dict[str, Method] = {
             **api.methods(node),

@@ -8,8 +8,9 @@ import pytest
 
 from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.daemon.config import DataDir, NodeConfig, default_data_dir, load_config
+from orrange_p2p.daemon.settlement_config import SettlingConfig
 
 NAMED = "/dnsaddr/example.org/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
 PEER = "/dns4/example.org/tcp/9771/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
@@ -38,6 +39,10 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
             EvmConfig("eip155:1", ("wss://one.example/key", "https://two.example")),
             EvmConfig("eip155:31337", ("ws://127.0.0.1:8545",), "safe", 9, 10**10, 1, 2, 50, 900),
         ),
+        settlements=(
+            SettlingConfig("eip155:1", Address(b"c" * 20)),
+            SettlingConfig("eip155:31337", Address(b"d" * 20), 2, 0, 7),
+        ),
     )
     (tmp_path / "node.toml").write_text(config.to_toml())
     assert load_config(tmp_path) == config
@@ -51,6 +56,20 @@ def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ('[settlement."eip155:1"]\ntrader = 1', 'settlement: "eip155:1": names no contract'),
+        ('[settlement."eip155:1"]\ncontract = "0x1"', "contract: '0x1' is not an address"),
+        (
+            f'[settlement."eip155:1"]\ncontract = "0x{"ab" * 20}"\nfee = 1',
+            "fee: unknown key; known: contract, trader",
+        ),
+        (
+            f'[settlement."eip155:1"]\ncontract = "0x{"ab" * 20}"\ntrader = 0',
+            "trader: must be an integer from 1 to",
+        ),
+        (
+            f'[settlement."eip155:1"]\ncontract = "0x{"ab" * 20}"',
+            'settlement: "eip155:1": there is no [chain."eip155:1"]',
+        ),
         ("[chain]\na = 1", "chain: 'a' is not a CAIP-2 chain id"),
         ('[chain."solana:x"]\nendpoints = []', "chain: 'solana:x' is not an EVM chain"),
         ('[chain."eip155:1"]', 'chain: "eip155:1": names no endpoints'),

@@ -1,4 +1,4 @@
-"""As much of the contract ABI's encoding as the benchmarks' calls need.
+"""As much of the contract ABI's encoding as our calls need.
 
 https://docs.soliditylang.org/en/latest/abi-spec.html. What a value is follows from its Python type:
 an ``int`` or ``bytes`` is one word (address, uint, bytes32), a ``bytearray`` is ``bytes`` or
