@@ -76,6 +76,7 @@ class _Api:
                     **_market_status(market, node.logs_of(market)),
                     **_checkpoint_status(node, market),
                     "no_ticks": _why_no_tick(node, market),
+                    "settlement": await _settlement_status(market),
                 }
                 for market in node.markets.values()
             ],
@@ -268,6 +269,11 @@ def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:
         "joined_bytes": joining.bytes_fetched,
         "joined_from_peers": len(joining.sources),
     }
+
+
+async def _settlement_status(market: MarketNode) -> dict[str, int] | None:
+    """How many of our trades stand where; None if this node settles none."""
+    return None if market.bindings is None else await market.bindings.standing()
 
 
 def _order_id(name: OrderId) -> dict[str, Any]:

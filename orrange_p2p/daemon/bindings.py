@@ -11,6 +11,7 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Market
 from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.core.replica import AppliedEpoch
+from orrange_p2p.core.swaps.atomic import TradeState
 from orrange_p2p.core.swaps.binding import Binder, BoundTrade, Taken
 from orrange_p2p.ports.trades import TradeStore
 
@@ -45,6 +46,11 @@ class Bindings:
         """Go on from a state, before the next epoch is applied to it."""
         kept = await self._store.consents(self._market_id)
         self._binder.begin(fold.matches.values(), kept)
+
+    async def standing(self) -> dict[str, int]:
+        """How many trades stand where."""
+        counts = await self._store.count_trades(self._market_id)
+        return {TradeState(state).name.lower(): count for state, count in sorted(counts.items())}
 
     async def take(self, epochs: Sequence[AppliedEpoch], fold: Fold) -> None:
         """Keep what these epochs brought; durable on return.

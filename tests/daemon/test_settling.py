@@ -32,6 +32,7 @@ from orrange_p2p.core.operations import Place
 from orrange_p2p.core.swaps.atomic import Progress, TradeState
 from orrange_p2p.core.swaps.binding import BoundTrade, Consent, Taken
 from orrange_p2p.crypto.eip712 import signing_digest
+from orrange_p2p.daemon.api import methods
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.settlement_config import SettlingConfig
 from orrange_p2p.daemon.settling import Settling
@@ -401,4 +402,7 @@ async def test_what_two_nodes_traded_settles_by_what_their_logs_say() -> None:
         assert quote == FUNDS - (10 * 100 + 5 * 99)
         assert chain.held(TAKER) == (FUNDS - 15, 2 * FUNDS - quote)
         assert await chain.counted(stores[2]) == {}
+        told = [(await methods(node)["status"]({}))["markets"][0]["settlement"] for node in nodes]
+        settled_count = market_of(nodes[0]).totals["trades"]
+        assert told == [{"settled": settled_count}] * 2 + [{}] * 2
         assert nodes[1].counters["settlements_sent"] == 0
