@@ -23,6 +23,7 @@ from orrange_p2p.core.proofs import prove_order
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.node import Node
+from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.rpc.server import Method, Params
 
 MAX_ROWS: Final = 1000
@@ -39,6 +40,7 @@ def methods(node: Node) -> dict[str, Method]:
         "book": api.book,
         "epochs": api.epochs,
         "commits": api.commits,
+        "trades": api.trades,
         "order_proof": api.order_proof,
         "peers": api.peers,
         "connect": api.connect,
@@ -138,6 +140,16 @@ class _Api:
             }
             for commit in rows
         ]
+
+    async def trades(self, params: Params) -> Any:
+        """Our trades after position ``since``, oldest first, at most 1,000, and where the
+        settlement of each stands; none if this node settles none. ``block`` and ``tx_hash`` are of
+        the transaction that showed how it ended, ``blamed`` is who did not pay in it."""
+        market = self._market(params)
+        since = _integer(params, "since", 0)
+        if market.bindings is None:
+            return []
+        return [_trade(*row) for row in await market.bindings.trades(since, MAX_ROWS)]
 
     async def order_proof(self, params: Params) -> Any:
         """How an order stood in the latest certified state: an encoded ``OrderProof``."""
@@ -274,6 +286,26 @@ def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:
 async def _settlement_status(market: MarketNode) -> dict[str, int] | None:
     """How many of our trades stand where; None if this node settles none."""
     return None if market.bindings is None else await market.bindings.standing()
+
+
+def _trade(position: int, record: TradeRecord) -> dict[str, Any]:
+    (trade, maker, bound_ms, _, _), progress = record
+    return {
+        "position": position,
+        "id": "0x" + trade.id.hex(),
+        "buyer": "0x" + trade.buyer.hex(),
+        "seller": "0x" + trade.seller.hex(),
+        "maker": "0x" + maker.hex(),
+        "base_amount": str(trade.base_amount),
+        "quote_amount": str(trade.quote_amount),
+        "epoch": trade.epoch,
+        "bound_ms": bound_ms,
+        "state": progress.state.name.lower(),
+        "failures": progress.failures,
+        "block": progress.block or None,
+        "tx_hash": "0x" + progress.tx_hash.hex() if progress.tx_hash else None,
+        "blamed": "0x" + progress.blamed.hex() if progress.blamed else None,
+    }
 
 
 def _order_id(name: OrderId) -> dict[str, Any]:

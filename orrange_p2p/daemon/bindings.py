@@ -13,7 +13,7 @@ from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.core.replica import AppliedEpoch
 from orrange_p2p.core.swaps.atomic import TradeState
 from orrange_p2p.core.swaps.binding import Binder, BoundTrade, Taken
-from orrange_p2p.ports.trades import TradeStore
+from orrange_p2p.ports.trades import TradeRecord, TradeStore
 
 __all__ = ["Bindings"]
 
@@ -51,6 +51,10 @@ class Bindings:
         """How many trades stand where."""
         counts = await self._store.count_trades(self._market_id)
         return {TradeState(state).name.lower(): count for state, count in sorted(counts.items())}
+
+    async def trades(self, since: int, limit: int) -> Sequence[tuple[int, TradeRecord]]:
+        """Those after a position, with their positions."""
+        return await self._store.trades(self._market_id, since, limit=limit)
 
     async def take(self, epochs: Sequence[AppliedEpoch], fold: Fold) -> None:
         """Keep what these epochs brought; durable on return.

@@ -44,6 +44,13 @@ class TradeStore(Protocol):
         """All that are not settled for good, in the order in which they were kept."""
         ...
 
+    async def trades(
+        self, market: MarketId, since: int = 0, *, limit: int = 256
+    ) -> Sequence[tuple[int, TradeRecord]]:
+        """The first ``limit`` of those after position ``since``, settled ones too, with their
+        positions: these are above 0 and grow in the order in which trades were kept."""
+        ...
+
     async def count_trades(self, market: MarketId) -> Mapping[int, int]:
         """How many trades stand at each state; those of which there are none are left out."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from itertools import islice
 from operator import attrgetter
 
 import trio
@@ -157,6 +158,13 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         records = self._trades.get(market, {}).values()
         return [record for record in records if record.progress.state is not TradeState.SETTLED]
+
+    async def trades(
+        self, market: MarketId, since: int = 0, *, limit: int = 256
+    ) -> Sequence[tuple[int, TradeRecord]]:
+        await trio.lowlevel.checkpoint()
+        placed = enumerate(self._trades.get(market, {}).values(), start=1)
+        return list(islice((row for row in placed if row[0] > since), limit))
 
     async def count_trades(self, market: MarketId) -> Mapping[int, int]:
         await trio.lowlevel.checkpoint()

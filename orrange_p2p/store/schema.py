@@ -92,7 +92,9 @@ CREATE TABLE trades (
 CREATE INDEX unsettled ON trades (market) WHERE state <> 5
 """
 
-_STEPS: Final = (_RECORDS, _CHECKPOINTS, _TRADES)
+_EVIDENCE: Final = "ALTER TABLE trades ADD COLUMN tx_hash BLOB NOT NULL DEFAULT x''"
+
+_STEPS: Final = (_RECORDS, _CHECKPOINTS, _TRADES, _EVIDENCE)
 """Step n takes a file from version n to version n + 1. A step that has been released stays."""
 
 SCHEMA_VERSION: Final = len(_STEPS)

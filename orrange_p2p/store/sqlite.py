@@ -197,6 +197,11 @@ class SqliteStore:
     async def unsettled_trades(self, market: MarketId) -> Sequence[TradeRecord]:
         return await self._exclusive(lambda: self._file.unsettled_trades(market))
 
+    async def trades(
+        self, market: MarketId, since: int = 0, *, limit: int = 256
+    ) -> Sequence[tuple[int, TradeRecord]]:
+        return await self._exclusive(lambda: self._file.trades(market, since, limit))
+
     async def count_trades(self, market: MarketId) -> Mapping[int, int]:
         return await self._exclusive(lambda: self._file.count_trades(market))
 

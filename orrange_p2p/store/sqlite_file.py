@@ -370,6 +370,11 @@ class SqliteFile:
         with self._translated():
             return sqlite_trades.unsettled(self._db, market)
 
+    def trades(self, market: MarketId, since: int, limit: int) -> list[tuple[int, TradeRecord]]:
+        """``TradeStore.trades``."""
+        with self._translated():
+            return sqlite_trades.since(self._db, market, since, limit)
+
     def count_trades(self, market: MarketId) -> dict[int, int]:
         """``TradeStore.count_trades``."""
         with self._translated():

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import Any, Final
 
 from orrange_p2p.core.errors import CallerError
 from orrange_p2p.core.ids import Address, MarketId, MatchId
 from orrange_p2p.core.swaps.atomic import Progress, TradeState
 from orrange_p2p.core.swaps.binding import BoundTrade, Consent, Taken
 from orrange_p2p.ports.trades import TradeRecord
+
+_RECORD: Final = "encoded, state, intent, attempts, failures, block, blamed, tx_hash"
 
 
 def keep_bindings(db: sqlite3.Connection, market: MarketId, taken: Taken) -> None:
@@ -26,7 +29,8 @@ def keep_bindings(db: sqlite3.Connection, market: MarketId, taken: Taken) -> Non
     )
     db.executemany(
         "INSERT INTO trades (market, name, encoded, state, intent, attempts, failures, block,"
-        " blamed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (market, name) DO NOTHING",
+        " blamed, tx_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (market, name) DO NOTHING",
         [(market, trade.id, trade.encode(), *Progress()) for trade in taken.trades],
     )
     ended = (*(trade.id for trade in taken.trades), *taken.lapsed)
@@ -52,26 +56,32 @@ def record_progress(
         if kept.fetchone() is None:
             raise CallerError(f"there is no trade 0x{name.hex()}")
     db.executemany(
-        "UPDATE trades SET state = ?, intent = ?, attempts = ?, failures = ?, block = ?, blamed = ?"
-        " WHERE market = ? AND name = ?",
+        "UPDATE trades SET state = ?, intent = ?, attempts = ?, failures = ?, block = ?,"
+        " blamed = ?, tx_hash = ? WHERE market = ? AND name = ?",
         [(*stands, market, name) for name, stands in progress.items()],
     )
 
 
 def unsettled(db: sqlite3.Connection, market: MarketId) -> list[TradeRecord]:
     """``TradeStore.unsettled_trades``. The 5 is ``SETTLED``, as in the index that serves this."""
-    rows = db.execute(
-        "SELECT encoded, state, intent, attempts, failures, block, blamed FROM trades"
-        " WHERE market = ? AND state <> 5 ORDER BY position",
-        (market,),
+    query = f"SELECT {_RECORD} FROM trades WHERE market = ? AND state <> 5 ORDER BY position"  # noqa: S608
+    return [_record(*row) for row in db.execute(query, (market,))]
+
+
+def since(
+    db: sqlite3.Connection, market: MarketId, position: int, limit: int
+) -> list[tuple[int, TradeRecord]]:
+    """``TradeStore.trades``."""
+    query = (
+        f"SELECT position, {_RECORD} FROM trades"  # noqa: S608
+        " WHERE market = ? AND position > ? ORDER BY position LIMIT ?"
     )
-    return [
-        TradeRecord(
-            BoundTrade.decode(encoded),
-            Progress(TradeState(state), intent, attempts, failures, block, Address(blamed)),
-        )
-        for encoded, state, intent, attempts, failures, block, blamed in rows
-    ]
+    rows = db.execute(query, (market, position, limit))
+    return [(place, _record(*row)) for place, *row in rows]
+
+
+def _record(encoded: bytes, state: int, *grounds: Any) -> TradeRecord:
+    return TradeRecord(BoundTrade.decode(encoded), Progress(TradeState(state), *grounds))
 
 
 def count(db: sqlite3.Connection, market: MarketId) -> dict[int, int]:

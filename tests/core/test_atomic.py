@@ -41,8 +41,8 @@ def test_a_trade_is_sent_mined_and_final() -> None:
     assert effects == (Effect.PUBLISH,)
     progress, effects = advance(progress, Fact(Event.KEPT))
     assert (progress.state, effects) == (TradeState.SENT, ())
-    progress, effects = advance(progress, Fact(Event.SHOWN_SETTLED, block=7))
-    assert progress == Progress(TradeState.MINED, "settle 1", 1, block=7)
+    progress, effects = advance(progress, Fact(Event.SHOWN_SETTLED, block=7, tx_hash=b"t"))
+    assert progress == Progress(TradeState.MINED, "settle 1", 1, block=7, tx_hash=b"t")
     progress, effects = advance(progress, Fact(Event.FINALIZED))
     assert (progress.state, effects) == (TradeState.SETTLED, (Effect.TELL_SETTLED,))
 
@@ -63,7 +63,8 @@ def test_a_default_names_who_did_not_pay_once_it_is_final() -> None:
 
 def test_a_replaced_block_takes_back_what_it_showed() -> None:
     sent = after(Fact(Event.BATCHED, intent="settle 1"), Fact(Event.KEPT))
-    progress = after(Fact(Event.SHOWN_SETTLED, block=7), Fact(Event.TAKEN_BACK), start=sent)
+    shown = Fact(Event.SHOWN_SETTLED, block=7, tx_hash=b"t")
+    progress = after(shown, Fact(Event.TAKEN_BACK), start=sent)
     assert progress == sent
     assert after(Fact(Event.LOST), start=progress) == Progress(attempts=1, failures=1)
 

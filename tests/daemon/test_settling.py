@@ -405,4 +405,14 @@ async def test_what_two_nodes_traded_settles_by_what_their_logs_say() -> None:
         told = [(await methods(node)["status"]({}))["markets"][0]["settlement"] for node in nodes]
         settled_count = market_of(nodes[0]).totals["trades"]
         assert told == [{"settled": settled_count}] * 2 + [{}] * 2
+        rows = await methods(nodes[1])["trades"]({})
+        assert len(rows) == settled_count
+        assert sum(int(row["base_amount"]) for row in rows) == 15
+        for row in rows:
+            assert (row["state"], row["blamed"]) == ("settled", None)
+            receipt = chain.rpc.call("eth_getTransactionReceipt", row["tx_hash"])
+            assert int(receipt["blockNumber"], 16) == row["block"]
+        last = rows[-1]["position"]
+        assert await methods(nodes[1])["trades"]({"since": last}) == []
+        assert await methods(nodes[2])["trades"]({}) == []
         assert nodes[1].counters["settlements_sent"] == 0

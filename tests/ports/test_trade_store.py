@@ -1,15 +1,16 @@
 """The conformance suite of the ``TradeStore`` port, which every adapter passes.
 
-1  one side's consent waits for the other's    4  where a trade stands is kept, and replay is idle
-2  a trade takes the place of its consents     5  a trade that is not kept stands nowhere
-3  of a lapsed match nothing stays             6  what is settled for good is looked at no more
-                                               7  pruning takes nothing; markets are apart
+1  one side's consent waits for the other's    5  a trade that is not kept stands nowhere
+2  a trade takes the place of its consents     6  what is settled for good is looked at no more
+3  of a lapsed match nothing stays             7  pruning takes nothing; markets are apart
+4  where a trade stands outlives a replay      8  all can be read, page after page
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Protocol
 
@@ -37,7 +38,7 @@ from orrange_p2p.store.sqlite import open_sqlite_store
 
 MARKET, OTHER_MARKET = MarketId(b"m" * 32), MarketId(b"o" * 32)
 ALICE, BOB = Address(b"a" * 20), Address(b"b" * 20)
-SENT = Progress(TradeState.SENT, "settle 1", 3, 2, 0, BOB)
+SENT = Progress(TradeState.SENT, "settle 1", 3, 2, 0, BOB, b"t" * 32)
 
 
 class BothStores(Store, TradeStore, Protocol):
@@ -125,6 +126,40 @@ async def test_what_is_settled_is_looked_at_no_more(opened: Open) -> None:
         left = {record.progress.state for record in await store.unsettled_trades(MARKET)}
         assert left == set(TradeState) - {TradeState.SETTLED}
         assert await store.count_trades(MARKET) == dict.fromkeys(TradeState, 1)
+
+
+async def test_all_can_be_read_page_after_page(opened: Open) -> None:
+    trades = list(map(bound, range(1, 8)))
+    async with opened() as store:
+        await store.keep_bindings(OTHER_MARKET, made(bound(9, OTHER_MARKET)))
+        await store.keep_bindings(MARKET, made(*trades))
+        settled = Progress(TradeState.SETTLED, "settle 1", 1, 0, 7, tx_hash=b"t" * 32)
+        await store.record_progress(MARKET, {trades[0].id: settled})
+    async with opened() as store:
+        read: list[tuple[int, TradeRecord]] = []
+        while page := await store.trades(MARKET, read[-1][0] if read else 0, limit=3):
+            read += page
+            assert len(page) <= 3
+        assert [record.trade for _, record in read] == trades
+        assert [record.progress for _, record in read[:2]] == [settled, Progress()]
+        positions = [position for position, _ in read]
+        assert positions == sorted(set(positions))
+        assert positions[0] > 0
+
+
+async def test_a_file_of_version_3_is_taken_along(tmp_path: Path) -> None:
+    """It did not say which transaction showed how a trade ended."""
+    path, network = tmp_path / "store.sqlite", NetworkId(b"n" * 32)
+    async with open_sqlite_store(path, network) as store:
+        await store.keep_bindings(MARKET, made(bound(1)))
+        await store.record_progress(MARKET, {bound(1).id: SENT})
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE trades DROP COLUMN tx_hash")
+        db.execute("PRAGMA user_version = 3")
+        db.commit()
+    async with open_sqlite_store(path, network) as store:
+        kept = TradeRecord(bound(1), SENT._replace(tx_hash=b""))
+        assert await store.unsettled_trades(MARKET) == [kept]
 
 
 async def test_pruning_takes_nothing_and_markets_are_apart(opened: Open) -> None:

@@ -97,8 +97,11 @@ def read(log: Log) -> tuple[MatchId, Fact] | None:
         raise MalformedError("a log of another contract")
     name = MatchId(topics[1])
     if topics[0] == _SETTLED:
-        return name, Fact(Event.SHOWN_SETTLED, block=log.block_number)
+        shown = Fact(Event.SHOWN_SETTLED, block=log.block_number, tx_hash=log.tx_hash)
+        return name, shown
     if topics[0] == _FAILED:
         return name, Fact(Event.SHOWN_FAILURE)
     blamed = Address(topics[2][12:])
-    return name, Fact(Event.SHOWN_DEFAULT, block=log.block_number, blamed=blamed)
+    return name, Fact(
+        Event.SHOWN_DEFAULT, block=log.block_number, blamed=blamed, tx_hash=log.tx_hash
+    )

@@ -139,6 +139,8 @@ class Progress(NamedTuple):
     """Number of the block that showed how it ended; 0 while none did."""
     blamed: Address = Address(b"")
     """Whose default that block shows; empty: nobody's."""
+    tx_hash: bytes = b""
+    """The transaction in it whose log is the evidence, whoever sent it."""
 
 
 class Fact(NamedTuple):
@@ -151,6 +153,8 @@ class Fact(NamedTuple):
     """With ``SHOWN_SETTLED`` and ``SHOWN_DEFAULT``."""
     blamed: Address = Address(b"")
     """With ``SHOWN_DEFAULT``."""
+    tx_hash: bytes = b""
+    """With ``SHOWN_SETTLED`` and ``SHOWN_DEFAULT``."""
 
 
 def advance(progress: Progress, fact: Fact) -> tuple[Progress, tuple[Effect, ...]]:
@@ -173,9 +177,12 @@ def advance(progress: Progress, fact: Fact) -> tuple[Progress, tuple[Effect, ...
         failures = progress.failures + was_tried
         return progress._replace(state=state, intent="", failures=failures), effects
     if state in (TradeState.MINED, TradeState.DENIED):
-        return progress._replace(state=state, block=fact.block, blamed=fact.blamed), effects
+        _, _, block, blamed, tx_hash = fact
+        shown = progress._replace(state=state, block=block, blamed=blamed, tx_hash=tx_hash)
+        return shown, effects
     if fact.event is Event.TAKEN_BACK:
-        return progress._replace(state=state, block=0, blamed=Address(b"")), effects
+        hidden = progress._replace(state=state, block=0, blamed=Address(b""), tx_hash=b"")
+        return hidden, effects
     return progress._replace(state=state), effects
 
 
