@@ -111,6 +111,7 @@ class ReferenceBook:
         trial = copy.deepcopy(self)
         trial.removed = []
         taker = copy.deepcopy(order)
+        taker.reason = b.NONE  # of this attempt alone: an order that returns may have one
         trades = trial.match(taker, limit)
         touched = bool(trades) or bool(trial.removed) or taker.reason == b.STP
         return sum(trade[3] for trade in trades), touched

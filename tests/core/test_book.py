@@ -35,7 +35,7 @@ def trades(fills: list[Fill]) -> list[Trade]:
     return [(id_of(fill.maker), id_of(fill.taker), fill.price, fill.quantity) for fill in fills]
 
 
-def account(o: Order) -> tuple[int, int, int, int, int]:
+def account(o: Order | ReferenceOrder) -> tuple[int, int, int, int, int]:
     return o.open, o.reserved, o.filled, o.cancelled, o.reason
 
 
@@ -227,6 +227,18 @@ def test_returned_quantity_trades_if_it_crosses_by_now() -> None:
     book.place(order(7, BUY, 100, 1))
     assert book.reenter(post, 4) == [] and account(post) == (0, 0, 0, 4, b.POST_ONLY_WOULD_CROSS)
     assert book.reenter(bounded, 1) == [] and account(bounded) == (0, 0, 0, 4, b.SLIPPAGE)
+
+
+@pytest.mark.parametrize("book", [Book(), ReferenceBook()])
+def test_what_once_gave_way_to_an_own_order_rests_again(book: Book | ReferenceBook) -> None:
+    make: Any = Order if isinstance(book, Book) else ReferenceOrder
+    post = make(1, b"me", SELL, 100, 3, post_only=True)
+    book.place(post)
+    book.place(make(2, b"other", BUY, 100, 1))
+    book.place(make(3, b"me", BUY, 100, 1, stp=b.CANCEL_OLDEST))
+    book.cancel(3, b.USER)
+    assert account(post) == (0, 1, 0, 2, b.STP)
+    assert book.reenter(post, 1) == [] and account(post) == (1, 0, 0, 2, b.STP)
 
 
 def test_wrong_calls_change_nothing() -> None:
@@ -479,4 +491,4 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestBook = BookMachine.TestCase
-TestBook.settings = settings(max_examples=400, stateful_step_count=50, deadline=None)
+TestBook.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
