@@ -45,8 +45,10 @@ demo: $(VENV)/.editable
 	@$(BIN)/python tools/compile_core.py drop-stale
 	@$(BIN)/orrange demo $(ARGS)
 
+# Half of the time the tests wait for other processes, so two files run at once; each as a whole,
+# for the sake of what its tests share.
 test: setup check
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.editable $(VENV)/.dev
 	@$(BIN)/ruff check
