@@ -21,7 +21,7 @@ COPY_S = 90.0
 @data_dir_option
 @json_option
 def command(file: Path, data_dir: Path, as_json: bool) -> None:
-    """Write all of a node to FILE: configuration, network, keys and store.
+    """Write all of a node to FILE: configuration, network, keys, store, transactions sent.
 
     The node may run or not. FILE is never overwritten, and only you can read it: it holds the keys
     as they lie in the data directory, so keep it as safe as them. `orrange restore` makes a node
@@ -30,13 +30,13 @@ def command(file: Path, data_dir: Path, as_json: bool) -> None:
     config = load_config(data_dir)
     directory = config.data_dir
 
-    def copy_store(copy: Path) -> None:
+    def copy_stores(folder: Path) -> None:
         try:
-            call(config.rpc_socket, "copy_store", {"file": str(copy)}, timeout_s=COPY_S)
+            call(config.rpc_socket, "copy_stores", {"folder": str(folder)}, timeout_s=COPY_S)
         except UnreachableError:
-            backup.copy_stopped_store(directory, copy)
+            backup.copy_stopped_stores(directory, folder)
 
-    size = backup.back_up(directory, file.absolute(), copy_store)
+    size = backup.back_up(directory, file.absolute(), copy_stores)
     report = {"file": str(file.absolute()), "bytes": size}
     if wants_json(as_json):
         echo_json(report)

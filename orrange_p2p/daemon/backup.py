@@ -1,9 +1,10 @@
 """All of a node in one file, and a data directory made from it.
 
 The file is a tar archive of mode 0600. ``manifest.json`` comes first: the format, and size and
-SHA-256 of each file that follows: configuration, network, keys as they lie, a copy of the store.
-The copy is marked: whoever starts from it signs nothing before the network has told what the keys
-have signed since (``daemon.signing``), however the file was unpacked.
+SHA-256 of each file that follows: configuration, network, keys as they lie, copies of the store and
+of what was sent to each chain. The store's copy is marked: whoever starts from it signs nothing
+before the network has told what the keys have signed since (``daemon.signing``), however the file
+was unpacked.
 """
 
 from __future__ import annotations
@@ -17,29 +18,35 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
 
 from orrange_p2p.core.errors import ConfigError, StoreError
 from orrange_p2p.daemon import signing
 from orrange_p2p.daemon.config import DataDir, load_config
+from orrange_p2p.store.intents_sqlite import SqliteIntents
 from orrange_p2p.store.sqlite_file import SqliteFile
 
-__all__ = ["back_up", "copy_stopped_store", "restore"]
+__all__ = ["back_up", "copy_stopped_stores", "restore"]
 
 FORMAT: Final = "orrange backup 1"
 _MANIFEST: Final = "manifest.json"
 _STORE: Final = "store.sqlite"
-_NAME: Final = re.compile(r"node\.toml|network\.toml|store\.sqlite|keys/[a-z][a-z0-9-]*\.[a-z]+")
+_NAME: Final = re.compile(
+    r"node\.toml|network\.toml|store\.sqlite|keys/[a-z][a-z0-9-]*\.[a-z]+"
+    r"|chains/eip155-[0-9]+\.sqlite"
+)
 _MAX_MANIFEST_BYTES: Final = 1 << 20
 _CHUNK: Final = 1 << 20
 
 
-def back_up(directory: DataDir, target: Path, copy_store: Callable[[Path], None]) -> int:
+def back_up(directory: DataDir, target: Path, copy_stores: Callable[[Path], None]) -> int:
     """Write a backup to ``target``, all of it or nothing; its size.
 
-    ``copy_store`` writes a marked copy of the store: a running node's own method, or
-    ``copy_stopped_store``. Raises ``ConfigError`` if there is something at ``target`` already.
+    ``copy_stores`` writes into a folder, under their names in a data directory, a marked copy of
+    the store and one of the file of each chain: a running node's own method, or
+    ``copy_stopped_stores``. Raises ``ConfigError`` if there is something at ``target`` already.
     """
     if os.path.lexists(target):
         raise ConfigError(f"{target} is there already; it is not overwritten: name another file")
@@ -48,28 +55,37 @@ def back_up(directory: DataDir, target: Path, copy_store: Callable[[Path], None]
     try:
         # Beside the target: on its disk there has to be room anyway.
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".orrange-backup-") as folder:
-            copy = Path(folder) / _STORE
-            if directory.store.exists():
-                copy_store(copy)
+            copies = DataDir(Path(folder) / "copies")
+            copies.chains.mkdir(mode=0o700, parents=True)
+            if directory.store.exists() or directory.sent_to():
+                copy_stores(copies.path)
             draft = Path(folder) / "archive"
-            size = _pack(directory, copy, draft)
+            size = _pack(directory, copies, draft)
             os.rename(draft, target)
     except OSError as error:
         raise StoreError(f"cannot write {target}: {error.strerror}") from None
     return size
 
 
-def copy_stopped_store(directory: DataDir, copy: Path) -> None:
-    """Copy the store of a node that is not running. Raises ``StoreError`` if it is in use."""
-    with SqliteFile(directory.store, directory.load_genesis().network_id) as file:
-        file.backup(copy, signing.restored())
+def copy_stopped_stores(directory: DataDir, folder: Path) -> None:
+    """Copy the stores of a node that is not running. Raises ``StoreError`` if one is in use."""
+    copies = DataDir(folder)
+    if directory.store.exists():
+        with SqliteFile(directory.store, directory.load_genesis().network_id) as file:
+            file.backup(copies.store, signing.restored())
+    for chain in directory.sent_to():
+        with closing(SqliteIntents(directory.sent(chain), chain)) as sent:
+            sent.copy(copies.sent(chain))
 
 
-def _pack(directory: DataDir, store_copy: Path, draft: Path) -> int:
+def _pack(directory: DataDir, copies: DataDir, draft: Path) -> int:
     paths = {"node.toml": directory.config, "network.toml": directory.network}
     for path in sorted(directory.keys.iterdir()):
         paths[f"keys/{path.name}"] = path
-    paths[_STORE] = store_copy
+    paths[_STORE] = copies.store
+    for chain in copies.sent_to():
+        path = copies.sent(chain)
+        paths[f"chains/{path.name}"] = path
     paths = {name: path for name, path in paths.items() if _NAME.fullmatch(name) and path.exists()}
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     files = {n: {"bytes": sizes[n], "sha256": _sha256(path)} for n, path in paths.items()}
@@ -106,6 +122,8 @@ def restore(source: Path, directory: DataDir) -> list[str]:
             genesis = draft.load_genesis()
             if draft.store.exists():
                 SqliteFile(draft.store, genesis.network_id).close()
+            for chain in draft.sent_to():
+                SqliteIntents(draft.sent(chain), chain).close()
             os.rename(draft.path, target)  # an empty directory makes way
     except FileNotFoundError as error:
         raise ConfigError(f"{error.filename} is missing") from None
@@ -126,6 +144,7 @@ def _unpack(source: Path, stream: IO[bytes], draft: Path) -> list[str]:
                 content = archive.extractfile(member)
                 if wanted is None or content is None:
                     raise ConfigError(f"{source} holds {member.name!r}, which no backup does")
+                (draft / member.name).parent.mkdir(mode=0o700, exist_ok=True)
                 with open(draft / member.name, "xb", opener=_private) as file:
                     shutil.copyfileobj(content, file, _CHUNK)
                     file.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -12,33 +12,38 @@ import trio
 from orrange_p2p.chains.evm.chain import EvmChain, open_evm_chain
 from orrange_p2p.daemon.config import NodeConfig
 from orrange_p2p.ports import Signer
-from orrange_p2p.ports.chain import Chain
-from orrange_p2p.store.intents_sqlite import open_sqlite_intents
+from orrange_p2p.store.intents_sqlite import SqliteIntents, open_sqlite_intents
 
-__all__ = ["open_chains"]
+__all__ = ["NodeChain", "open_chains"]
 
 log = structlog.get_logger()
 ALARM_POLL_S: Final = 1.0
 
 
+class NodeChain(NamedTuple):
+    """A chain, and the file of what was sent to it."""
+
+    chain: EvmChain
+    sent: SqliteIntents
+
+
 @asynccontextmanager
 async def open_chains(
     config: NodeConfig, signers: Sequence[Signer]
-) -> AsyncIterator[Mapping[str, Chain]]:
+) -> AsyncIterator[Mapping[str, NodeChain]]:
     """Chains by CAIP-2 id, for as long as the block lasts. Raises ``StoreError`` if a file is in
     use. A chain that cannot be reached is no error here: it is waited for."""
-    chains: dict[str, EvmChain] = {}
+    chains: dict[str, NodeChain] = {}
     async with AsyncExitStack() as stack:
         for chain in config.chains:
             path = config.data_dir.sent(chain.chain)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             store = await stack.enter_async_context(open_sqlite_intents(path, chain.chain))
-            chains[chain.chain] = await stack.enter_async_context(
-                open_evm_chain(chain, store, signers)
-            )
+            opened = await stack.enter_async_context(open_evm_chain(chain, store, signers))
+            chains[chain.chain] = NodeChain(opened, store)
         nursery = await stack.enter_async_context(trio.open_nursery())
-        for opened in chains.values():
-            nursery.start_soon(_tell_alarms, opened)
+        for one in chains.values():
+            nursery.start_soon(_tell_alarms, one.chain)
         yield chains
         nursery.cancel_scope.cancel()
 

@@ -126,9 +126,18 @@ class DataDir:
         that was lost."""
         return self.path / "never-signed"
 
+    @property
+    def chains(self) -> Path:
+        return self.path / "chains"
+
     def sent(self, chain: str) -> Path:
         """What was sent to a chain."""
-        return self.path / "chains" / f"{chain.replace(':', '-')}.sqlite"
+        return self.chains / f"{chain.replace(':', '-')}.sqlite"
+
+    def sent_to(self) -> list[str]:
+        """The chains, by CAIP-2 id, to which something may have been sent."""
+        files = self.chains.glob("eip155-*.sqlite")
+        return sorted(path.stem.replace("-", ":", 1) for path in files)
 
     @property
     def rpc_socket(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.daemon import api, datadir, signing
-from orrange_p2p.daemon.chains import open_chains
+from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.node import Node
@@ -29,6 +29,7 @@ from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
+from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 
 log = structlog.get_logger()
@@ -98,11 +99,11 @@ async def serve(
             traders=traders,
             after_apply=after_apply,
             trades=store if config.settlements else None,
-            settling=[(one, chains[one.chain]) for one in config.settlements],
+            settling=[(one, chains[one.chain].chain) for one in config.settlements],
         )
         methods: dict[str, Method] = {
             **api.methods(node),
-            "copy_store": partial(_copy_store, store),
+            "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
         lan = found_on_lan(transport.addresses, genesis.network_id, node.neighbours.hear)
@@ -125,13 +126,22 @@ async def _locked(directory: DataDir, signers: Sequence[Signer]) -> AsyncIterato
         yield
 
 
-async def _copy_store(store: SqliteStore, params: Params) -> Any:
-    """Copy the store into a new file, an absolute path: for ``orrange backup``."""
-    file = params.get("file")
-    if not isinstance(file, str) or not Path(file).is_absolute():
-        raise ConfigError("'file' must be an absolute path")
-    await store.backup(Path(file), signing.restored())
-    log.info("copied the store", file=file)
+async def _copy_stores(
+    directory: DataDir, store: SqliteStore, chains: Mapping[str, NodeChain], params: Params
+) -> Any:
+    """Copy all stores into a folder, an absolute path, as ``backup.back_up`` wants them."""
+    folder = params.get("folder")
+    if not isinstance(folder, str) or not Path(folder).is_absolute():
+        raise ConfigError("'folder' must be an absolute path")
+    copies = DataDir(Path(folder))
+    await store.backup(copies.store, signing.restored())
+    for chain in directory.sent_to():
+        if chain in chains:
+            await chains[chain].sent.backup(copies.sent(chain))
+        else:  # of a chain that is configured no more
+            async with open_sqlite_intents(directory.sent(chain), chain) as sent:
+                await sent.backup(copies.sent(chain))
+    log.info("copied the stores", folder=folder)
     return True
 
 

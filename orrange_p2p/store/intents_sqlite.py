@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -153,7 +153,24 @@ class SqliteIntents:
         query = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value"
         await self._run(lambda: self._db.execute(query, (name, value)))
 
+    async def backup(self, path: Path) -> None:
+        """As ``copy``, while others use the store."""
+        async with self._turn:
+            await trio.to_thread.run_sync(self.copy, path)
+
     # --- in the thread ---
+
+    def copy(self, path: Path) -> None:
+        """Copy the file into a new one of mode 0600, durable on return. Blocks."""
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}") from None
+        with self._errors(), closing(sqlite3.connect(path, isolation_level=None)) as copy:
+            self._db.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole without its side files
+        with open(path, "rb") as written:
+            os.fsync(written.fileno())
 
     def _add(self, record: IntentRecord) -> None:
         intent = record.intent
@@ -263,7 +280,11 @@ class SqliteIntents:
         """Wait for the write under way and close the file."""
         with trio.CancelScope(shield=True):
             async with self._turn:
-                await trio.to_thread.run_sync(self._db.close)
+                await trio.to_thread.run_sync(self.close)
+
+    def close(self) -> None:
+        """Blocks, and waits for nobody."""
+        self._db.close()
 
 
 def _outcome(state: str, tx_hash: bytes, number: int, block_hash: bytes, fee: str) -> Outcome:

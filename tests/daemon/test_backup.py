@@ -19,10 +19,13 @@ import trio
 from orrange_p2p.cli import cluster
 from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import ConfigError, StoreError, WorldError
+from orrange_p2p.core.ids import Address, Amount
 from orrange_p2p.daemon import backup, datadir
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import PlainKeys
 from orrange_p2p.daemon.signing import RESTORED
+from orrange_p2p.ports.chain import Attempt, Intent, IntentRecord
+from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite_file import SqliteFile
 
 
@@ -43,7 +46,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
 
 
 def back_up(directory: DataDir, target: Path) -> Path:
-    backup.back_up(directory, target, partial(backup.copy_stopped_store, directory))
+    backup.back_up(directory, target, partial(backup.copy_stopped_stores, directory))
     return target
 
 
@@ -73,6 +76,28 @@ def test_a_restored_node_is_the_same_but_its_store_is_marked(node: DataDir, tmp_
     for path in [again.path, *again.path.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert {path.name for path in tmp_path.iterdir()} == {"node", "backup", "deep"}
+
+
+SENT = IntentRecord(
+    Intent("rent", Address(b"a" * 20), Address(b"b" * 20), value=Amount(7)),
+    3,
+    21_000,
+    (Attempt(b"h" * 32, b"raw", 2, 1, 9),),
+)
+
+
+async def test_what_was_sent_to_chains_comes_back(node: DataDir, tmp_path: Path) -> None:
+    node.chains.mkdir(mode=0o700)
+    async with open_sqlite_intents(node.sent("eip155:31337"), "eip155:31337") as sent:
+        await sent.add(SENT)
+    again = DataDir(tmp_path / "again")
+    names = backup.restore(back_up(node, tmp_path / "backup"), again)
+    assert "chains/eip155-31337.sqlite" in names
+    assert stat.S_IMODE(again.chains.stat().st_mode) == 0o700
+    assert stat.S_IMODE(again.sent("eip155:31337").stat().st_mode) == 0o600
+    async with open_sqlite_intents(again.sent("eip155:31337"), "eip155:31337") as sent:
+        assert await sent.pending() == [SENT]
+        assert await sent.next_nonce(SENT.intent.sender) == 4
 
 
 def test_a_node_that_never_ran_has_no_store_to_save(node: DataDir, tmp_path: Path) -> None:
@@ -187,6 +212,8 @@ async def test_a_node_restored_from_an_old_backup_does_not_fork(tmp_path: Path) 
         cluster.make_network, tmp_path, datadir.DEVELOPMENT_MARKET, 4, 1, cluster.WIDE
     )
     old, archive = DataDir(tmp_path / "node-3"), tmp_path / "backup"
+    with old.config.open("a") as config:
+        config.write('[chain."eip155:31337"]\nendpoints = ["ws://127.0.0.1:1"]\n')
     async with cluster.running(tmp_path, 3, {}) as others:
         peers = [(await other.status())["addresses"][0] for other in others]
         watched = others[0].client
@@ -199,6 +226,7 @@ async def test_a_node_restored_from_an_old_backup_does_not_fork(tmp_path: Path) 
                 await until(watched, lambda status, count=count: status["open_orders"] == count)
         again = DataDir(tmp_path / "again")
         await trio.to_thread.run_sync(orrange, "restore", archive, "--data-dir", again.path)
+        assert again.sent_to() == ["eip155:31337"]
         async with running(again, peers) as client:
             with pytest.raises(WorldError, match="restored"):
                 await place(client)

@@ -30,10 +30,10 @@ async def test_what_a_node_sent_outlives_it(tmp_path: Path) -> None:
         config = load_config(tmp_path)
         async with open_chains(config, [ALICE]) as chains:
             assert list(chains) == ["eip155:31337", "eip155:5"]
-            sent = await chains["eip155:31337"].submit(RENT)
+            sent = await chains["eip155:31337"].chain.submit(RENT)
         assert stat.S_IMODE((tmp_path / "chains").stat().st_mode) == 0o700
         async with open_chains(config, [ALICE]) as chains:
-            status = await chains["eip155:31337"].wait("rent", timeout_s=10)
+            status = await chains["eip155:31337"].chain.wait("rent", timeout_s=10)
             assert (status.state, status.tx_hash) == (IntentState.FINAL, sent.tx_hash)
             with pytest.raises(StoreError, match="in use by another process"):
                 async with open_chains(config, [ALICE]):
