@@ -8,6 +8,7 @@ from typing import Any, Final
 from attrs import asdict
 
 from orrange_p2p.core.errors import ConfigError, WorldError
+from orrange_p2p.core.genesis import Market
 from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq
 from orrange_p2p.core.operations import (
     Amend,
@@ -149,7 +150,8 @@ class _Api:
         since = _integer(params, "since", 0)
         if market.bindings is None:
             return []
-        return [_trade(*row) for row in await market.bindings.trades(since, MAX_ROWS)]
+        rows = await market.bindings.trades(since, MAX_ROWS)
+        return [_trade(market.market, *row) for row in rows]
 
     async def order_proof(self, params: Params) -> Any:
         """How an order stood in the latest certified state: an encoded ``OrderProof``."""
@@ -191,14 +193,7 @@ class _Api:
         return {"signs_nothing": _why_not(self._node)}
 
     def _market(self, params: Params) -> MarketNode:
-        markets = self._node.markets
-        named = params.get("market")
-        if named is None and len(markets) == 1:
-            return next(iter(markets.values()))
-        for market_id, market in markets.items():
-            if named == "0x" + market_id.hex():
-                return market
-        raise ConfigError(f"no market {named!r} here; one of {['0x' + m.hex() for m in markets]}")
+        return market_named(self._node, params)
 
     def _author(self, market: MarketNode, params: Params) -> AuthorLog:
         logs = self._node.logs_of(market)
@@ -209,6 +204,18 @@ class _Api:
             if named == "0x" + address.hex():
                 return log
         raise ConfigError(f"no author {named!r} here; one of {['0x' + a.hex() for a in logs]}")
+
+
+def market_named(node: Node, params: Params) -> MarketNode:
+    """The market that a request names; it need not, where there is only one."""
+    markets = node.markets
+    named = params.get("market")
+    if named is None and len(markets) == 1:
+        return next(iter(markets.values()))
+    for market_id, market in markets.items():
+        if named == "0x" + market_id.hex():
+            return market
+    raise ConfigError(f"no market {named!r} here; one of {['0x' + m.hex() for m in markets]}")
 
 
 def _why_not(node: Node) -> str | None:
@@ -288,8 +295,9 @@ async def _settlement_status(market: MarketNode) -> dict[str, int] | None:
     return None if market.bindings is None else await market.bindings.standing()
 
 
-def _trade(position: int, record: TradeRecord) -> dict[str, Any]:
+def _trade(market: Market, position: int, record: TradeRecord) -> dict[str, Any]:
     (trade, maker, bound_ms, _, _), progress = record
+    lots = trade.base_amount // market.lot_size
     return {
         "position": position,
         "id": "0x" + trade.id.hex(),
@@ -298,6 +306,8 @@ def _trade(position: int, record: TradeRecord) -> dict[str, Any]:
         "maker": "0x" + maker.hex(),
         "base_amount": str(trade.base_amount),
         "quote_amount": str(trade.quote_amount),
+        "lots": str(lots),
+        "price": str(trade.quote_amount // (lots * market.tick_size)),
         "epoch": trade.epoch,
         "bound_ms": bound_ms,
         "state": progress.state.name.lower(),

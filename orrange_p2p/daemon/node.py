@@ -26,6 +26,7 @@ from orrange_p2p.daemon.checkpointing import Checkpointing
 from orrange_p2p.daemon.joining import Joining
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
+from orrange_p2p.daemon.own_orders import OwnOrders
 from orrange_p2p.daemon.repair import Repair
 from orrange_p2p.daemon.settlement_config import SettlingConfig
 from orrange_p2p.daemon.settling import Settling
@@ -122,9 +123,12 @@ class Node:
             }
             for market_id, market in self.markets.items()
         }
+        authors = [signer.address for signer in traders]
+        self.own_orders = {market_id: OwnOrders(authors) for market_id in self.markets}
+        for market_id, market in self.markets.items():
+            market.on_epochs.append(self.own_orders[market_id].take)
         self._settling: list[Settling] = []
         if trades is not None and traders:
-            authors = [signer.address for signer in traders]
             for market_id, node in self.markets.items():
                 node.bindings = Bindings(trades, node.market, market_id, authors, self.counters)
                 for config, chain in settling:
@@ -190,7 +194,8 @@ class Node:
         for reason in {self.signing.why_no_entry(market_id) for market_id in self.markets} - {None}:
             log.warning("this node signs no entries", reason=reason)
         for market in self.markets.values():
-            loaded = await market.load(await self.checkpoints_of(market).load())
+            await self.checkpoints_of(market).load()
+            loaded = await market.load()
             log.info("replayed", records=loaded, epoch=market.replica.epoch)
         self.transport.serve(sync.PROTOCOL, SyncServer(self._served, self.counters).on_request)
         async with trio.open_nursery() as nursery:

@@ -17,13 +17,14 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.daemon import api, datadir, signing
+from orrange_p2p.daemon import api, datadir, order_api, signing
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
 from orrange_p2p.daemon.system import SystemClock
+from orrange_p2p.daemon.tokens import Tokens
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
@@ -103,6 +104,7 @@ async def serve(
         )
         methods: dict[str, Method] = {
             **api.methods(node),
+            **order_api.methods(node, Tokens(chains)),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)

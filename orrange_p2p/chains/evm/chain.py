@@ -95,6 +95,13 @@ class EvmChain:
             request["from"] = "0x" + sender.hex()
         return await self._endpoints.ask("eth_call", [request, "latest"], answers.data)
 
+    async def agreed_call(self, to: Address, data: bytes) -> bytes:
+        """``call`` for what never changes: all endpoints that answer have to say the same."""
+        request = {"to": "0x" + to.hex(), "data": "0x" + data.hex()}
+        answer = await self._endpoints.agree("eth_call", [request, "latest"], answers.data)
+        assert answer is not None, "null is no answer"
+        return answer
+
     async def fees(self) -> Fees:
         return await self._intents.fees()
 
