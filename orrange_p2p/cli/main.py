@@ -6,6 +6,7 @@ key has to be mended first; 3 no node or peer answers; 130 interrupted.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -20,6 +21,9 @@ COMMANDS: Final = {
     "keys": "Show the addresses, the mnemonic; change the passphrase.",
     "run": "Run the node of a data directory.",
     "status": "Ask the running node how it is.",
+    "book": "Show the order book of a market.",
+    "orders": "Place, cancel, amend and list orders.",
+    "trades": "List own trades, and how far each is settled.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
     "halt": "Kill switch: cancel all orders, sign nothing more.",
@@ -47,6 +51,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
+            close = difflib.get_close_matches(cmd_name, COMMANDS, n=1)
+            if close and not ctx.resilient_parsing:
+                ctx.fail(f"No such command '{cmd_name}'. Did you mean '{close[0]}'?")
             return None
         module = f"orrange_p2p.cli.{cmd_name}"
         try:
