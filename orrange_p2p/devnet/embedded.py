@@ -120,10 +120,14 @@ class EmbeddedChain:
             block = self._backend.get_block_by_number(number, False)
             self._blocks.append(_shown_block(block))
             self._numbers[block["hash"]] = number
+            count = 0
             for name in block["transactions"]:
                 receipt = _shown_receipt(self._backend.get_transaction_receipt(name))
                 self._receipts[name] = receipt
-                self._logs.extend((number, log) for log in receipt["logs"])
+                for log in receipt["logs"]:
+                    log["logIndex"] = hex(count)  # in the block; the backend counts anew in each
+                    count += 1
+                    self._logs.append((number, log))
 
     def _block_by_number(self, tag: str, full: bool = False) -> dict[str, Any] | None:
         number = self._tag(tag)

@@ -23,6 +23,7 @@ from evm_chains import (
     ALICE,
     ANSWER_CODE,
     BOB,
+    GWEI,
     LOGGER_CODE,
     REFUSER_CODE,
     anvil,
@@ -34,6 +35,8 @@ from evm_chains import (
 )
 
 from orrange_p2p.chains.evm.chain import open_evm_chain
+from orrange_p2p.chains.evm.fees import Offer
+from orrange_p2p.chains.evm.transactions import Transaction, sign
 from orrange_p2p.core.errors import PortInUseError, RefusedError, RevertedError
 from orrange_p2p.core.ids import Amount
 from orrange_p2p.devnet.accounts import accounts
@@ -142,6 +145,23 @@ async def test_two_chains_are_two() -> None:
         with pytest.raises(PortInUseError):
             async with open_chains("embedded", (5,), first_port=chains[0].port, block_time_s=None):
                 pass
+
+
+def test_logs_are_numbered_through_their_block() -> None:
+    chain = EmbeddedChain(5, mines_at_once=False)
+    logger = created_by(ALICE.address, 0)
+    calls = [(None, LOGGER_CODE), *((logger, bytes((number,)) * 32) for number in range(3))]
+    for nonce, (to, data) in enumerate(calls):
+        offer = Offer(3 * GWEI, GWEI)
+        _, raw = sign(Transaction(5, nonce, offer, 200_000, to, 0, data), ALICE)
+        chain.answer("eth_sendRawTransaction", ["0x" + raw.hex()])
+    chain.mine()
+    names = chain.block(1)["transactions"]
+    assert len(names) == 4
+    logs = chain.answer("eth_getLogs", [{"fromBlock": "0x1", "toBlock": "0x1"}])
+    assert [log["logIndex"] for log in logs] == ["0x0", "0x1", "0x2"]
+    last = chain.answer("eth_getTransactionReceipt", [names[-1]])
+    assert last["logs"] == logs[-1:]
 
 
 # --- the embedded chain refuses what it does not know ---
