@@ -209,7 +209,8 @@ class Chain(Protocol):
         """Logs from block ``start``, or from where a kept cursor stands, up to the head and on.
 
         Every log of a block that stays comes at least once, in order; what was replaced is taken
-        back by a ``Rewind``. ``ReorganisedError`` if a final block was replaced.
+        back by a ``Rewind``. ``ReorganisedError`` if a final block was replaced; ``WorldError`` or
+        ``MalformedError`` if head after head nothing usable is answered.
         """
         ...
 

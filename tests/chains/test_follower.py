@@ -11,7 +11,7 @@ import trio
 from evm_chains import ALICE, LOGGER_CODE, Tampered, anvil, chain_on, created_by, honest, mine, rpc
 
 from orrange_p2p.chains.evm.chain import EvmChain
-from orrange_p2p.core.errors import RefusedError, ReorganisedError
+from orrange_p2p.core.errors import RefusedError, ReorganisedError, UnreachableError
 from orrange_p2p.core.ids import Address
 from orrange_p2p.ports.chain import Cursor, Intent, LogFilter, Logs, Rewind
 
@@ -141,6 +141,29 @@ async def test_a_final_block_that_was_replaced_is_an_error() -> None:
         with pytest.raises(ReorganisedError, match="block 3 was final"):
             async for _ in chain.follow(WANTED, cursor):
                 pass
+
+
+async def test_an_endpoint_that_only_answers_rubbish_is_told_of() -> None:
+    """Else its reader would wait for ever and nobody would know why."""
+
+    def twice(method: str, params: list[Any], answer: Any) -> Any:
+        return answer * 2 if method == "eth_getLogs" else answer
+
+    async with anvil() as port, chain_on(endpoints=[Tampered(port, twice)]) as chain:
+        await chain.submit(Intent("logger", ALICE.address, None, LOGGER_CODE))
+        await chain.submit(Intent("log", ALICE.address, LOGGER, topic(1), gas_limit=50_000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_mining, port)
+            with pytest.raises(UnreachableError, match="out of order"), trio.fail_after(10):
+                async for _ in chain.follow(WANTED, 0):
+                    pass
+            nursery.cancel_scope.cancel()
+
+
+async def keep_mining(port: int) -> None:
+    while True:
+        await mine(port)
+        await trio.sleep(0.02)
 
 
 async def test_a_range_that_is_too_much_is_asked_for_in_pieces() -> None:

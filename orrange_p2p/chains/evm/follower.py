@@ -28,6 +28,8 @@ WIDEST_RANGE: Final = 2_000
 """Blocks that one request asks for; halved when an endpoint finds it too much."""
 MAX_REFUSALS: Final = 10
 """In a row, of the logs of a block that is there."""
+MAX_FAILURES: Final = 10
+"""Heads in a row at which no endpoint gave a usable answer."""
 MAX_REMEMBERED: Final = 8_192
 """Blocks after the last final one; a reorganisation past them goes back to that one."""
 
@@ -56,6 +58,7 @@ class Follower:
         """Blocks behind the cursor that may still be replaced, oldest first."""
         self._width = WIDEST_RANGE
         self._refusals = 0
+        self._failures = 0
         self.rewinds = 0
 
     async def steps(self) -> AsyncIterator[Logs | Rewind]:
@@ -66,7 +69,12 @@ class Follower:
                 try:
                     step = await self._step(head, final)
                 except (UnreachableError, DeadlineError, MalformedError):
-                    break  # told by the chain's own counters; at the next head again
+                    # At the next head again. If that never helps, somebody has to be told.
+                    self._failures += 1
+                    if self._failures >= MAX_FAILURES:
+                        raise
+                    break
+                self._failures = 0
                 if step is None:
                     break
                 yield step
