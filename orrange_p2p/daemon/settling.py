@@ -8,7 +8,7 @@ the contract answers by saying that the trade has ended.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Container, Iterable, Sequence
 from hashlib import sha256
 from struct import Struct
@@ -65,7 +65,14 @@ TRY_AGAIN_S: Final = 5.0
 """After a chain that could not be reached, or would not."""
 LISTED_S: Final = 600.0
 CURSOR_S: Final = 30.0
-"""How often the place in the logs is kept while these say nothing."""
+"""How often the place in the logs is noted."""
+READ_AGAIN_S: Final = 600.0
+"""After a restart so much is read again: logs may tell of a trade before our epochs have it."""
+MAX_UNTOLD: Final = 16_384
+"""Trades that logs tell of and we do not know, remembered in case they become ours. Most never do:
+the contract is the whole network's."""
+MAX_FACTS: Final = 4
+"""Remembered of each; anyone can make the contract repeat itself, and the last fact counts most."""
 _CURSOR: Final = Struct(">Q32sQ32s")
 _ANY: Final = frozenset(TradeState)
 _SHOWN: Final = (TradeState.MINED, TradeState.DENIED)
@@ -109,6 +116,8 @@ class Settling:
         """Number of the block up to which the logs were read."""
         self._cursor_name = f"settling {market_id.hex()} {config.contract.hex()}"
         self._bound = trio.Event()
+        self._untold: dict[MatchId, list[Fact]] = {}
+        """What logs say of trades that we do not know, or not yet, oldest first."""
         self._rests_until: dict[MatchId, int] = {}
         """After a failure each rests for a while, twice as long each time."""
         self._not_before = 0
@@ -134,10 +143,16 @@ class Settling:
     # --- where trades stand ---
 
     async def _take_new(self) -> None:
-        """Read the trades that have come since the last time, and after a start all."""
+        """Read the trades that have come since the last time, and after a start all.
+
+        The other party may have settled one before our epochs had it.
+        """
         async with self._moving:
             for record in await self._trades.unsettled_trades(self._market_id):
                 self._records.setdefault(record.trade.id, record)
+        for name in self._untold.keys() & self._records.keys():
+            for fact in self._untold.pop(name):
+                await self._move([name], fact)
 
     async def _move(
         self, names: Iterable[MatchId], fact: Fact, only: Container[TradeState] = _ANY
@@ -252,41 +267,52 @@ class Settling:
         return cursor
 
     async def _read(self, steps: AsyncIterator[Logs | Rewind]) -> None:
-        kept_s = trio.current_time()
+        passed: deque[tuple[float, Cursor]] = deque()
+        """Where reading stood, and when; the first was long enough ago to go on from."""
         async for step in steps:
             if isinstance(step, Rewind):
                 await self._take_back(step.cursor.number)
-                has_news = True
             else:
-                has_news = await self._take(step)
+                await self._take(step)
             self._read_to = step.cursor.number
-            if has_news or trio.current_time() - kept_s > CURSOR_S:
-                await self._store.set_meta(self._cursor_name, _CURSOR.pack(*step.cursor))
-                kept_s = trio.current_time()
+            now_s = trio.current_time()
+            if not passed or now_s - passed[-1][0] >= CURSOR_S:
+                passed.append((now_s, step.cursor))
+                while len(passed) > 1 and now_s - passed[1][0] >= READ_AGAIN_S:
+                    passed.popleft()
+                if now_s - passed[0][0] >= READ_AGAIN_S:
+                    cursor = passed[0][1]
+                    await self._store.set_meta(self._cursor_name, _CURSOR.pack(*cursor))
 
-    async def _take(self, step: Logs) -> bool:
-        """Whether it said anything of our trades."""
-        has_news = False
+    async def _take(self, step: Logs) -> None:
         for one in step.logs:
             try:
                 said = settlement.read(one)
             except MalformedError as error:
                 log.warning("not a log of Settlement", why=str(error))
                 continue
-            if said is None or said[0] not in self._records:
+            if said is None:
                 continue
             name, fact = said
-            if fact.event is Event.SHOWN_FAILURE and not await self._is_ours(name, one):
-                continue
-            has_news = True
-            await self._move([name], fact)
+            if name not in self._records:
+                self._remember(name, fact)
+            elif fact.event is not Event.SHOWN_FAILURE or await self._is_ours(name, one):
+                await self._move([name], fact)
         final = [
             name
             for name in self._standing(*_SHOWN)
             if self._records[name].progress.block <= step.cursor.final_number
         ]
         await self._move(final, Fact(Event.FINALIZED), _SHOWN)
-        return has_news or bool(final)
+
+    def _remember(self, name: MatchId, fact: Fact) -> None:
+        if fact.event is Event.SHOWN_FAILURE:
+            return  # of nobody's transaction that concerns us
+        facts = self._untold.setdefault(name, [])
+        facts.append(fact)
+        del facts[:-MAX_FACTS]
+        while len(self._untold) > MAX_UNTOLD:
+            del self._untold[next(iter(self._untold))]
 
     async def _is_ours(self, name: MatchId, told: Log) -> bool:
         """Whether a failure is that of our transaction. Anyone can make a call fail."""
@@ -302,6 +328,12 @@ class Settling:
             name for name in self._standing(*_SHOWN) if self._records[name].progress.block > number
         ]
         await self._move(replaced, Fact(Event.TAKEN_BACK), _SHOWN)
+        for name, facts in list(self._untold.items()):
+            standing = [fact for fact in facts if fact.block <= number]
+            if standing:
+                self._untold[name] = standing
+            else:
+                del self._untold[name]
 
     # --- sending ---
 

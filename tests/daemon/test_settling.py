@@ -237,6 +237,52 @@ async def test_both_may_send_and_it_settles_once() -> None:
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_node_that_learns_of_its_trade_after_the_chain_told_of_it(restarts: bool) -> None:
+    """The other party's node was quicker, or ours was away: there is nothing left to send."""
+    async with world() as chain, trio.open_nursery() as nursery:
+        maker_store, taker_store = MemoryStore(), MemoryStore()
+        taker = chain.settling(TAKER, taker_store)
+        trade = chain.trade(bound_ms=0)
+        await maker_store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+        with trio.CancelScope() as process:
+            async with trio.open_nursery() as running:
+                running.start_soon(taker.run)
+                # Where it begins is kept before anything is settled.
+                await until(lambda: read_any(taker))
+                await settle_all(chain, maker_store, FINAL)
+                read = (await chain.chain.head()).number
+                await until(lambda: read_past(taker, read))
+                if restarts:
+                    process.cancel()
+                else:
+                    await taker_store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+                    taker.note([trade])
+                    await until(lambda: is_final(chain, taker_store))
+                    process.cancel()
+        if restarts:
+            taker = chain.settling(TAKER, taker_store)
+            nursery.start_soon(taker.run)
+            await until(lambda: read_past(taker, read))
+            await taker_store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+            taker.note([trade])
+            await until(lambda: is_final(chain, taker_store))
+        assert taker._counters["settlements_sent"] == 0
+        nursery.cancel_scope.cancel()
+
+
+async def read_any(settling: Settling) -> bool:
+    return settling._read_to >= 0
+
+
+async def read_past(settling: Settling, number: int) -> bool:
+    return settling._read_to > number
+
+
+async def is_final(world: World, store: MemoryStore) -> bool:
+    return await world.counted(store) == FINAL
+
+
 async def test_a_replaced_block_is_no_settlement() -> None:
     async with world(mines=False) as chain, trio.open_nursery() as nursery:
         store = MemoryStore()
