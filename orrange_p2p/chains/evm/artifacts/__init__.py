@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-CONTRACTS: Final = ("ERC1967Proxy", "HashTimelock", "Registry", "Settlement")
+CONTRACTS: Final = ("ERC1967Proxy", "HashTimelock", "Registry", "Settlement", "TestToken")
 
 
 @attrs.frozen(slots=True)
