@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +12,10 @@ import trio
 
 from orrange_p2p.cli.options import echo_json, json_option, wants_json
 from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.core.ids import Address
+from orrange_p2p.daemon.config import load_genesis
 from orrange_p2p.devnet.accounts import MNEMONIC, accounts
+from orrange_p2p.devnet.bank import open_bank
 from orrange_p2p.devnet.chains import KINDS, DevChain, open_chains
 
 DEFAULT_CHAIN = 31337
@@ -46,40 +51,82 @@ DEFAULT_PORT = 8545
     type=click.IntRange(1, 3600),
     help="Seconds from block to block.  [default: a block with each transaction]",
 )
+@click.option(
+    "--network",
+    "network_file",
+    type=click.Path(path_type=Path),
+    help="A network.toml: its Settlement is deployed too.",
+)
+@click.option("--no-contracts", is_flag=True, help="Deploy nothing: the chains begin empty.")
 @json_option
 def command(
-    kind: str, numbers: tuple[int, ...], port: int, block_time_s: int | None, as_json: bool
+    kind: str,
+    numbers: tuple[int, ...],
+    port: int,
+    block_time_s: int | None,
+    network_file: Path | None,
+    no_contracts: bool,
+    as_json: bool,
 ) -> None:
     """Run development chains until Ctrl-C or SIGTERM.
 
     They listen on this machine only, over HTTP and WebSocket on one port each, and forget
     everything when they end. Two blocks below the head are final. The keys of the funded
     accounts are known to everybody: never send anything of worth to them.
+
+    The last account deploys the contracts and two tokens of which everybody can make some, at the
+    same addresses on every chain and every time.
     """
     numbers = numbers or (DEFAULT_CHAIN,)
     if len(set(numbers)) < len(numbers):
         raise ConfigError("--chain-id names a chain twice")
     if port + len(numbers) - 1 > 65535:
         raise ConfigError(f"--port {port} leaves no ports for {len(numbers)} chains")
-    trio.run(_run, kind, numbers, port, block_time_s, wants_json(as_json))
+    if no_contracts and network_file is not None:
+        raise ConfigError("--no-contracts leaves out what --network is there for")
+    network = None if network_file is None else load_genesis(network_file)
+
+    async def deploy(chain: DevChain) -> dict[str, Address]:
+        if no_contracts:
+            return {}
+        async with open_bank(chain) as bank:
+            return await bank.deploy(network)
+
+    trio.run(_run, kind, numbers, port, block_time_s, deploy, wants_json(as_json))
 
 
 async def _run(
-    kind: str, numbers: tuple[int, ...], port: int, block_time_s: int | None, as_json: bool
+    kind: str,
+    numbers: tuple[int, ...],
+    port: int,
+    block_time_s: int | None,
+    deploy: Callable[[DevChain], Awaitable[dict[str, Address]]],
+    as_json: bool,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_chains(kind, numbers, first_port=port, block_time_s=block_time_s) as chains:
+            contracts = [await deploy(chain) for chain in chains]
             if as_json:
-                echo_json(_described(kind, chains))
+                echo_json(_described(kind, chains, contracts))
             else:
-                _show(kind, chains)
+                _show(kind, chains, contracts[0])
             await anext(signals)
 
 
-def _described(kind: str, chains: list[DevChain]) -> dict[str, Any]:
+def _described(
+    kind: str, chains: list[DevChain], contracts: list[dict[str, Address]]
+) -> dict[str, Any]:
     return {
         "evm": kind,
-        "chains": [{"chain": one.chain, "ws": one.websocket, "http": one.http} for one in chains],
+        "chains": [
+            {
+                "chain": one.chain,
+                "ws": one.websocket,
+                "http": one.http,
+                "contracts": {name: f"0x{address.hex()}" for name, address in deployed.items()},
+            }
+            for one, deployed in zip(chains, contracts, strict=True)
+        ],
         "accounts": [
             {"address": f"0x{one.address.hex()}", "secret": f"0x{one.secret.hex()}"}
             for one in accounts()
@@ -88,13 +135,24 @@ def _described(kind: str, chains: list[DevChain]) -> dict[str, Any]:
     }
 
 
-def _show(kind: str, chains: list[DevChain]) -> None:
+def _show(kind: str, chains: list[DevChain], contracts: dict[str, Address]) -> None:
     for one in chains:
         click.echo(f"{one.chain}  {kind}  {one.websocket}  {one.http}")
     click.echo("\nEach holds 10,000 coins on each chain. Everybody knows these keys:")
     for account in accounts():
         click.echo(f"  0x{account.address.hex()}  0x{account.secret.hex()}")
-    click.echo(f"\nWords: {MNEMONIC}\n\nIn node.toml:")
+    click.echo(f"\nWords: {MNEMONIC}")
+    if contracts:
+        click.echo("\nContracts, the same on each chain:")
+    for name, address in contracts.items():
+        click.echo(f"  0x{address.hex()}  {name}")
+    settlement = contracts.get("Settlement")
+    if contracts and settlement is None:
+        click.echo("  (Settlement is made for one network: name its file with --network)")
+    click.echo("\nIn node.toml:")
     for one in chains:
         click.echo(f'  [chain."{one.chain}"]\n  endpoints = ["{one.websocket}"]')
+    if settlement is not None:
+        for one in chains:
+            click.echo(f'  [settlement."{one.chain}"]\n  contract = "0x{settlement.hex()}"')
     click.echo("\nCtrl-C ends it.")

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from hypothesis import given, settings
@@ -34,14 +35,20 @@ from evm_chains import (
     rpc,
 )
 
+from orrange_p2p.bench.one_market import one_market
+from orrange_p2p.chains.evm import erc20, settlement
 from orrange_p2p.chains.evm.chain import open_evm_chain
 from orrange_p2p.chains.evm.fees import Offer
 from orrange_p2p.chains.evm.transactions import Transaction, sign
 from orrange_p2p.core.errors import PortInUseError, RefusedError, RevertedError
+from orrange_p2p.core.genesis import Market
 from orrange_p2p.core.ids import Amount
+from orrange_p2p.crypto.hashes import keccak256
 from orrange_p2p.devnet.accounts import accounts
 from orrange_p2p.devnet.anvil import anvil_program
-from orrange_p2p.devnet.chains import open_chains
+from orrange_p2p.devnet.bank import open_bank
+from orrange_p2p.devnet.chains import KINDS, open_chains
+from orrange_p2p.devnet.contracts import BASE, HASH_TIMELOCK, QUOTE, REGISTRY, SETTLEMENT
 from orrange_p2p.devnet.embedded import EmbeddedChain, RpcError
 from orrange_p2p.devnet.rpc_server import open_embedded
 from orrange_p2p.ports.chain import Cursor, Intent, IntentState, LogFilter, Logs
@@ -164,6 +171,46 @@ def test_logs_are_numbered_through_their_block() -> None:
     assert last["logs"] == logs[-1:]
 
 
+# --- what lies on them ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_contracts_lie_where_a_genesis_can_name_them_before(kind: str) -> None:
+    """On a chain that makes no block by itself, and whose number is not the usual one."""
+    if kind == "anvil" and anvil_program() is None:
+        pytest.skip("no anvil: `make setup` installs it where there is npm")
+    names = [one.asset("eip155:5") for one in (BASE, QUOTE)]
+    market = Market(*names, 1, 1, "atomic", "evm-evm", 1, 1, 1)
+    genesis = attrs.evolve(one_market(market, 0), registry=REGISTRY)
+    owner = MemorySigner(b"\x01" * 32)
+    async with (
+        open_chains(kind, [5], first_port=0, block_time_s=3600) as (chain,),
+        open_bank(chain, [owner]) as bank,
+        chain_on(chain.port, chain="eip155:5") as seen,
+    ):
+        deployed = await bank.deploy(genesis)
+        assert list(deployed.values())[:3] == [BASE.address, QUOTE.address, HASH_TIMELOCK]
+        assert (deployed["Registry"], deployed["Settlement"]) == (REGISTRY, SETTLEMENT)
+        for address in deployed.values():
+            assert len(await rpc(chain.port, "eth_getCode", f"0x{address.hex()}", "latest")) > 100
+        assert await seen.call(SETTLEMENT, settlement.separator_call()) == genesis.separator
+        await seen.submit(Intent("list", ALICE.address, SETTLEMENT, settlement.list_call(market)))
+        await rpc(chain.port, "evm_mine")
+        assert any(await seen.call(SETTLEMENT, settlement.listed_call(market.id)))
+        assert await seen.call(REGISTRY, selector("token()")) == bytes(12) + QUOTE.address
+        await bank.hand_out([owner.address], coins=Amount(10**18), base=Amount(7), quote=Amount(9))
+        assert await bank.held(owner.address) == (7, 9)
+        await bank.approve([owner.address], Amount(5))
+        allowed = await seen.call(QUOTE.address, erc20.allowance_call(owner.address, SETTLEMENT))
+        assert erc20.read_amount(allowed) == 5
+        assert erc20.read_decimals(await seen.call(BASE.address, erc20.DECIMALS)) == BASE.decimals
+        assert erc20.read_symbol(await seen.call(BASE.address, erc20.SYMBOL)) == BASE.symbol
+
+
+def selector(signature: str) -> bytes:
+    return keccak256(signature.encode())[:4]
+
+
 # --- the embedded chain refuses what it does not know ---
 
 CHAIN = EmbeddedChain(1)
@@ -233,6 +280,10 @@ async def test_the_command_runs_until_it_is_stopped(kind: str, stop: signal.Sign
     numbers = ("--chain-id", "31337", "--chain-id", "31338")
     async with devnet("--evm", kind, *numbers) as (process, told):
         assert [one["chain"] for one in told["chains"]] == ["eip155:31337", "eip155:31338"]
+        deployed = [one["contracts"] for one in told["chains"]]
+        assert deployed[0] == deployed[1]
+        assert deployed[0]["tUSD"] == f"0x{QUOTE.address.hex()}"
+        assert "Settlement" not in deployed[0]  # of no network yet
         ports = [int(one["ws"].rpartition(":")[2]) for one in told["chains"]]
         async with chain_on(ports[1], chain="eip155:31338") as chain:
             await chain.submit(pay("rent"))

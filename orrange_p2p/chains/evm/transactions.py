@@ -13,7 +13,7 @@ from orrange_p2p.ports import Signer
 _Item: TypeAlias = int | bytes | Sequence["_Item"]
 """What RLP encodes: an integer, bytes, a list of such."""
 
-__all__ = ["Transaction", "sign"]
+__all__ = ["Transaction", "rlp", "sign"]
 
 _TYPE: Final = b"\x02"
 
@@ -47,13 +47,13 @@ class Transaction(NamedTuple):
 def sign(transaction: Transaction, signer: Signer) -> tuple[bytes, bytes]:
     """The hash and the bytes of the signed transaction."""
     fields = transaction.fields()
-    signature = signer.sign(Digest(keccak256(_TYPE + _rlp(fields))))
+    signature = signer.sign(Digest(keccak256(_TYPE + rlp(fields))))
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:64], "big")
-    raw = _TYPE + _rlp([*fields, signature[64] - 27, r, s])
+    raw = _TYPE + rlp([*fields, signature[64] - 27, r, s])
     return keccak256(raw), raw
 
 
-def _rlp(item: _Item) -> bytes:
+def rlp(item: _Item) -> bytes:
     """Recursive Length Prefix, as the Yellow Paper's appendix B has it."""
     if isinstance(item, int):
         item = item.to_bytes((item.bit_length() + 7) // 8, "big")
@@ -61,7 +61,7 @@ def _rlp(item: _Item) -> bytes:
         if len(item) == 1 and item[0] < 0x80:
             return item
         return _prefix(0x80, len(item)) + item
-    content = b"".join(map(_rlp, item))
+    content = b"".join(map(rlp, item))
     return _prefix(0xC0, len(content)) + content
 
 
