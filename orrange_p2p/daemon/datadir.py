@@ -14,6 +14,7 @@ from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
+from orrange_p2p.devnet.contracts import BASE, QUOTE
 from orrange_p2p.signers.keyfile import create_secret, read_secret
 
 __all__ = [
@@ -27,10 +28,11 @@ __all__ = [
     "write_network",
 ]
 
+DEVELOPMENT_CHAIN = "eip155:31337"
 DEVELOPMENT_MARKET = Market(
-    base="eip155:31337/erc20:0x00000000000000000000000000000000000000b0",
-    quote="eip155:31337/erc20:0x00000000000000000000000000000000000000c0",
-    tick_size=1,
+    base=BASE.asset(DEVELOPMENT_CHAIN),
+    quote=QUOTE.asset(DEVELOPMENT_CHAIN),
+    tick_size=10**8,  # a cent for a whole coin
     lot_size=1,
     settlement="atomic",
     timing="evm-evm",
@@ -87,10 +89,10 @@ def witness_of(keys: Keys, markets: Sequence[Market], weight: int = 1) -> Witnes
 
 
 def development_genesis(witnesses: Sequence[Witness], start_ms: TimeMs) -> Genesis:
-    """An open network with one market between two test tokens. Never for funds."""
+    """An open network with one market between the tokens of `orrange devnet`. Never for funds."""
     return Genesis(
         name="development",
-        home_chain="eip155:31337",
+        home_chain=DEVELOPMENT_CHAIN,
         registry=Address(bytes(20)),
         start_ms=start_ms,
         open=True,
