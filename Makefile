@@ -22,7 +22,7 @@ COMPILED := build/.compiled
 .PHONY: help setup demo test check format bench chaos soak fuzz contracts compile pure lock clean
 
 help:
-	@echo 'make demo     watch four nodes on this machine build one order book (ARGS="--json")'
+	@echo 'make demo     four nodes on this machine: one order book, trades that settle (ARGS="--json")'
 	@echo 'make test     set up, check, and run the tests (ARGS="-k book")'
 	@echo 'make check    lint, formatting, types, import rules'
 	@echo 'make format   let ruff repair formatting and imports'

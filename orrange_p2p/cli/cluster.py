@@ -27,6 +27,7 @@ STOP_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.1
 LOG_LINES: Final = 15
 ANY_PORT: Final = "/ip4/127.0.0.1/tcp/0"
+NO_REGISTRY: Final = Address(bytes(20))
 
 WIDE: Final = Parameters(operations_per_round=4096, operations_burst=65_536, open_orders=65_536)
 """Limits wide enough for a whole exchange's flow through a handful of authors."""
@@ -54,10 +55,14 @@ def make_network(
     traders: int,
     parameters: Parameters,
     checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+    *,
+    registry: Address = NO_REGISTRY,
+    **config: Any,
 ) -> Genesis:
     """Directories ``base/node-0`` .. with keys, one network of them all, and configurations.
 
-    Every node is a witness of weight 1 and writes the logs of ``traders`` authors.
+    Every node is a witness of weight 1 and writes the logs of ``traders`` authors. ``config``: more
+    of ``NodeConfig``, the same at each.
     """
     directories = [DataDir(base / f"node-{number}") for number in range(nodes)]
     witnesses = []
@@ -71,7 +76,7 @@ def make_network(
     genesis = Genesis(
         name="demo",
         home_chain="eip155:31337",
-        registry=Address(bytes(20)),
+        registry=registry,
         start_ms=TimeMs(time.time_ns() // 1_000_000),
         open=False,
         parameters=parameters,
@@ -82,7 +87,7 @@ def make_network(
     for directory in directories:
         datadir.write_network(directory, genesis)
         datadir.write_config(
-            NodeConfig(directory, listen=(ANY_PORT,), checkpoint_epochs=checkpoint_epochs)
+            NodeConfig(directory, listen=(ANY_PORT,), checkpoint_epochs=checkpoint_epochs, **config)
         )
     return genesis
 

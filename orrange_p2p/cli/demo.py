@@ -1,4 +1,5 @@
-"""``orrange demo``: real node processes, a real exchange's order flow, one identical book."""
+"""``orrange demo``: real node processes, a real exchange's order flow, one identical book, and
+trades that pay out on a chain."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import tempfile
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +16,26 @@ import click
 import trio
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from orrange_p2p.bench.replay import MARKET
 from orrange_p2p.cli import cluster
 from orrange_p2p.cli.chronicle import LOOK_EVERY_S, Chronicle, p50_and_p99, settle
 from orrange_p2p.cli.cluster import NodeProcess
+from orrange_p2p.cli.demo_chain import DemoChain, Holding, Purses, add_up, open_demo_chain
+from orrange_p2p.cli.demo_report import HONEST, SCENARIOS, Report, progress, show
+from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
-from orrange_p2p.core.errors import WorldError
+from orrange_p2p.core.errors import ConfigError, WorldError
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.daemon.config import DataDir
+from orrange_p2p.daemon.keys import PlainKeys
+from orrange_p2p.devnet.chains import KINDS
+from orrange_p2p.devnet.contracts import REGISTRY
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog, OrderCreated, OrderDeleted
 
+NO_CHAIN: Final = "none"
+DEFAULTER: Final = 0
+"""Number of the node whose first trader takes its allowance back in the scenario ``default``."""
 TRADERS_PER_NODE: Final = 2
 MAX_BATCH: Final = 200
 
@@ -43,45 +55,49 @@ MAX_BATCH: Final = 200
     show_default=True,
     help="How many times faster than recorded.",
 )
+@click.option(
+    "--evm",
+    type=click.Choice([*KINDS, NO_CHAIN]),
+    default=KINDS[0],
+    show_default=True,
+    help="embedded: a chain in this process. anvil: Foundry's. none: only the book, no settlement.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(SCENARIOS),
+    default=HONEST,
+    show_default=True,
+    help="default: a trader withdraws its allowance, and the chain shows who did not pay.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line at the end, no table.")
 @click.option("--sabotage", is_flag=True, help="Break the book of one node: the demo must fail.")
-def command(nodes: int, feed: Path, speed: float, as_json: bool, sabotage: bool) -> None:
-    """Watch several nodes agree on one order book.
+def command(
+    nodes: int,
+    feed: Path,
+    speed: float,
+    evm: str,
+    scenario: str,
+    as_json: bool,
+    sabotage: bool,
+) -> None:
+    """Watch nodes on this machine build one order book and settle its trades on a chain.
 
-    Starts node processes on this machine, all of them witnesses, spreads the orders of a recorded
-    exchange session over authors on all of them, and compares the state roots that each process
-    reports for one epoch. Exit status 1 if they differ.
+    Starts a development chain and node processes on this machine, all of them witnesses, and
+    spreads the orders of a recorded exchange session over traders on all of them. The nodes match
+    the orders, settle the trades between the traders' accounts, and report the state root of one
+    epoch. Exit status 1 if the roots differ, a trade was not settled or balances do not add up.
     """
+    if scenario != HONEST and evm == NO_CHAIN:
+        raise ConfigError("without a chain nobody can default: leave out --evm none")
     with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
-        demo = _Demo(Path(base), nodes, BitstampLog(feed), speed, as_json, sabotage)
+        demo = _Demo(Path(base), nodes, BitstampLog(feed), speed, evm, scenario, as_json, sabotage)
         report = trio.run(demo.run)
     if as_json:
         click.echo(json.dumps(attrs.asdict(report), separators=(",", ":")))
     else:
-        _show(report)
-    if not report.agree:
+        show(report)
+    if not report.is_as_it_should_be:
         raise SystemExit(1)
-
-
-@attrs.frozen
-class Report:
-    """What the demo showed."""
-
-    nodes: int
-    epochs: int
-    orders: int
-    matches: int
-    trades: int
-    root_epoch: int
-    roots: list[str]
-    agree: bool
-    commit_latency_ms: dict[str, int | None]
-    """From submission to the entry being applied and durable at the slowest node."""
-    entries: int
-    lapses: int
-    refusals: int
-    feed_events: int
-    broken_lines: int
 
 
 class _Author:
@@ -158,6 +174,8 @@ class _Demo:
         nodes: int,
         feed: BitstampLog,
         speed: float,
+        evm: str,
+        scenario: str,
         as_json: bool,
         sabotage: bool,
     ) -> None:
@@ -165,33 +183,70 @@ class _Demo:
         self._count = nodes
         self._feed = feed
         self._speed = speed
+        self._evm = evm
+        self._scenario = scenario
         self._sabotage = sabotage
         self._console = Console(stderr=as_json)
         self._fed = 0
 
     async def run(self) -> Report:
-        self._console.print(f"Making keys for {self._count} nodes ...", highlight=False)
-        await trio.to_thread.run_sync(
-            cluster.make_network, self._base, MARKET, self._count, TRADERS_PER_NODE, cluster.WIDE
-        )
-        self._console.print("Starting them and waiting for their first rounds ...")
-        extra = {self._count - 1: ["--sabotage"]} if self._sabotage else {}
-        async with cluster.running(self._base, self._count, extra) as nodes:
-            authors = [
-                _Author(node, address)
-                for node in nodes
-                for address in (await node.status())["authors"]
-            ]
-            chronicle = Chronicle(nodes)
-            async with trio.open_nursery() as nursery:
-                for author in authors:
-                    nursery.start_soon(author.run)
-                nursery.start_soon(self._watch, nodes, chronicle)
-                await self._play(authors)
-                await settle(nodes, lambda: all(author.is_idle for author in authors))
-                nursery.cancel_scope.cancel()
-            await chronicle.fetch()
-            return await self._report(nodes, chronicle)
+        async with AsyncExitStack() as stack:
+            chain = purses = None
+            if self._evm != NO_CHAIN:
+                self._tell(f"Starting a chain ({self._evm}) ...")
+                chain = await stack.enter_async_context(open_demo_chain(self._evm))
+            self._tell(f"Making keys for {self._count} nodes ...")
+            genesis = await self._make_network(chain)
+            if chain is not None:
+                self._tell("Deploying the contracts, giving each trader tokens to trade ...")
+                keys = [PlainKeys(DataDir(self._base / f"node-{n}")) for n in range(self._count)]
+                defaulter = DEFAULTER if self._scenario != HONEST else None
+                funded = chain.funded(genesis, keys, defaulter)
+                purses = await stack.enter_async_context(funded)
+            self._tell("Starting the nodes and waiting for their first rounds ...")
+            extra = {self._count - 1: ["--sabotage"]} if self._sabotage else {}
+            nodes = await stack.enter_async_context(cluster.running(self._base, self._count, extra))
+            return await self._trade(nodes, chain, purses)
+
+    async def _make_network(self, chain: DemoChain | None) -> Genesis:
+        def make() -> Genesis:
+            arguments = (self._base, MARKET, self._count, TRADERS_PER_NODE, cluster.WIDE)
+            if chain is None:
+                return cluster.make_network(*arguments)
+            return cluster.make_network(
+                self._base,
+                chain.market(MARKET),
+                *arguments[2:],
+                registry=REGISTRY,
+                chains=chain.config,
+                settlements=chain.settlements,
+            )
+
+        return await trio.to_thread.run_sync(make)
+
+    async def _trade(
+        self, nodes: Sequence[NodeProcess], chain: DemoChain | None, purses: Purses | None
+    ) -> Report:
+        authors = [
+            _Author(node, address) for node in nodes for address in (await node.status())["authors"]
+        ]
+        chronicle, ledger = Chronicle(nodes), Ledger(nodes)
+        async with trio.open_nursery() as nursery:
+            for author in authors:
+                nursery.start_soon(author.run)
+            nursery.start_soon(self._watch, nodes, chronicle, ledger)
+            await self._play(authors)
+            agreed = await settle(nodes, lambda: all(author.is_idle for author in authors))
+            if agreed and chain is not None:
+                await ledger.wait_until_ended((await nodes[0].status())["totals"].get("trades", 0))
+            nursery.cancel_scope.cancel()
+        await chronicle.fetch()
+        await ledger.fetch()
+        holdings = [] if purses is None else await purses.count()
+        return await self._report(nodes, chronicle, ledger, chain, holdings)
+
+    def _tell(self, text: str) -> None:
+        self._console.print(text, highlight=False)
 
     async def _play(self, authors: Sequence[_Author]) -> None:
         """Hand the feed's orders to the authors at the recorded pace times ``speed``."""
@@ -209,19 +264,29 @@ class _Demo:
             author.filled.set()
             self._fed += 1
 
-    # --- progress ---
-
-    async def _watch(self, nodes: Sequence[NodeProcess], chronicle: Chronicle) -> None:
+    async def _watch(
+        self, nodes: Sequence[NodeProcess], chronicle: Chronicle, ledger: Ledger
+    ) -> None:
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 await chronicle.fetch()
+                await ledger.fetch()
                 states = [await node.status() for node in nodes]
-                live.update(_progress(states, self._fed), refresh=True)
+                live.update(progress(states, self._fed, ledger), refresh=True)
                 await trio.sleep(LOOK_EVERY_S)
 
-    async def _report(self, nodes: Sequence[NodeProcess], chronicle: Chronicle) -> Report:
+    async def _report(
+        self,
+        nodes: Sequence[NodeProcess],
+        chronicle: Chronicle,
+        ledger: Ledger,
+        chain: DemoChain | None,
+        holdings: list[Holding],
+    ) -> Report:
         epoch, roots = chronicle.last_common()
         totals: Counter[str] = Counter((await nodes[0].status())["totals"])
+        agree = len(set(roots)) == 1
+        settled = ledger.ended("settled")
         return Report(
             nodes=len(nodes),
             epochs=epoch,
@@ -230,60 +295,22 @@ class _Demo:
             trades=totals["trades"],
             root_epoch=epoch,
             roots=roots,
-            agree=len(set(roots)) == 1,
+            agree=agree,
             commit_latency_ms=p50_and_p99(chronicle.latencies_ms()),
             entries=len(chronicle.commits),
             lapses=totals["lapses"],
             refusals=totals["refusals"],
             feed_events=self._fed,
             broken_lines=self._feed.error_count,
+            chain=None if chain is None else chain.name,
+            settled=len(settled),
+            failed=0 if chain is None else totals["trades"] - len(settled),
+            transactions=len({trade["tx_hash"] for trade in settled}),
+            defaults=[
+                {name: trade[name] for name in ("id", "blamed", "tx_hash", "block")}
+                for trade in ledger.ended("defaulted")
+            ],
+            balances_conserved=add_up(holdings, ledger) if agree and chain is not None else None,
+            scenario=self._scenario,
+            holdings=holdings,
         )
-
-
-def _progress(states: Sequence[dict[str, Any]], fed: int) -> Table:
-    table = Table(title=f"{fed} feed events", title_justify="left")
-    for column in ("node", "peers", "round", "epoch", "orders", "matches", "trades", "bid", "ask"):
-        table.add_column(column, justify="right")
-    for number, state in enumerate(states):
-        totals: Counter[str] = Counter(state["totals"])
-        table.add_row(
-            str(number),
-            str(len(state["peers"])),
-            str(state["round"]),
-            str(state["epoch"]),
-            str(totals["orders"]),
-            str(totals["matches"]),
-            str(totals["trades"]),
-            _dollars(state["best_bid"]),
-            _dollars(state["best_ask"]),
-        )
-    return table
-
-
-def _dollars(cents: str | None) -> str:
-    return "-" if cents is None else f"{int(cents) // 100}.{int(cents) % 100:02d}"
-
-
-def _show(report: Report) -> None:
-    console = Console()
-    table = Table(title=f"State roots of epoch {report.root_epoch}", title_justify="left")
-    table.add_column("node", justify="right")
-    table.add_column("root")
-    for number, root in enumerate(report.roots):
-        odd = report.roots.count(root) <= len(report.roots) // 2
-        table.add_row(str(number), root, style="red" if odd and not report.agree else None)
-    console.print(table)
-    console.print(
-        f"{report.orders} orders, {report.matches} matches, {report.trades} trades "
-        f"in {report.epochs} epochs from {report.feed_events} feed events.",
-        highlight=False,
-    )
-    latency = report.commit_latency_ms
-    console.print(
-        f"Commit latency at the slowest node: p50 {latency['p50']} ms, p99 {latency['p99']} ms.",
-        highlight=False,
-    )
-    if report.agree:
-        console.print("[green]All roots are equal:[/] every node computed the same book.")
-    else:
-        console.print("[red]The roots differ:[/] at least one node computed another book.")

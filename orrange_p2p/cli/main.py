@@ -31,7 +31,7 @@ COMMANDS: Final = {
     "backup": "Write all of a node to one file.",
     "restore": "Make a data directory from a backup.",
     "devnet": "Run development chains on this machine.",
-    "demo": "Watch nodes on this machine build one order book.",
+    "demo": "Watch nodes on this machine build one book and settle its trades.",
     "replay": "Hold the matcher against a recorded exchange session.",
     "bench": "Measure the matcher, the ingest path and whole networks.",
 }

@@ -18,8 +18,12 @@ import pytest
 
 from orrange_p2p.client import plain
 from orrange_p2p.core.errors import OrrangeError
+from orrange_p2p.devnet.anvil import anvil_program
 from orrange_p2p.feeds.bitstamp import SAMPLE
 
+needs_anvil = pytest.mark.skipif(
+    anvil_program() is None, reason="no anvil: `make setup` installs it where there is npm"
+)
 ORRANGE = [sys.executable, "-m", "orrange_p2p.cli.main"]
 
 
@@ -53,15 +57,47 @@ def test_four_processes_end_with_one_book(short_feed: Path) -> None:
     assert report["trades"] > 0
     assert report["trades"] + report["lapses"] <= report["matches"]
     assert report["broken_lines"] == 2
+    # What the two parties signed is what the chain moved.
+    assert report["chain"] == "eip155:31337"
+    assert (report["settled"], report["failed"]) == (report["trades"], 0)
+    assert 0 < report["transactions"] <= report["settled"]
+    assert report["defaults"] == []
+    assert report["balances_conserved"] is True
+    holdings = report["holdings"]
+    assert len({holding["trader"] for holding in holdings}) == 8
+    for token in ("base", "quote"):
+        before = [int(holding[f"{token}_before"]) for holding in holdings]
+        after = [int(holding[f"{token}_after"]) for holding in holdings]
+        assert sum(before) == sum(after)
+        assert before != after
     assert 0 < report["commit_latency_ms"]["p50"] <= report["commit_latency_ms"]["p99"]
 
 
+@needs_anvil
+def test_who_withdrew_its_allowance_is_shown_by_the_chain(short_feed: Path) -> None:
+    options = ("--nodes", 2, "--evm", "anvil", "--scenario", "default")
+    done = orrange("demo", "--json", *options, "--speed", 120, "--feed", short_feed)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert 0 < report["failed"] == len(report["defaults"]) == report["trades"] - report["settled"]
+    defaulter = report["holdings"][0]
+    assert {default["blamed"] for default in report["defaults"]} == {defaulter["trader"]}
+    assert all(default["block"] > 0 for default in report["defaults"])
+    assert all(len(default["tx_hash"]) == 66 for default in report["defaults"])
+    assert defaulter["base_before"] == defaulter["base_after"]
+    assert defaulter["quote_before"] == defaulter["quote_after"]
+    assert report["settled"] > 0
+    assert report["balances_conserved"] is True
+
+
 def test_a_sabotaged_node_is_found_out(short_feed: Path) -> None:
-    done = orrange("demo", "--json", "--sabotage", "--speed", 60, "--feed", short_feed)
+    options = ("--sabotage", "--evm", "none", "--speed", 60)
+    done = orrange("demo", "--json", *options, "--feed", short_feed)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["agree"] is False
     assert len(set(report["roots"])) == 2
+    assert (report["chain"], report["balances_conserved"]) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +106,7 @@ def test_a_sabotaged_node_is_found_out(short_feed: Path) -> None:
         (["--feed", "/nowhere"], "feed /nowhere cannot be read"),
         (["--nodes", "0"], "0 is not in the range"),
         (["--speed", "0"], "0.0 is not in the range"),
+        (["--scenario", "default", "--evm", "none"], "without a chain nobody can default"),
     ],
 )
 def test_what_the_demo_refuses(arguments: list[str], said: str) -> None:
