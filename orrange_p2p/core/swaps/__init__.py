@@ -2,4 +2,5 @@
 
 ``binding``  what settlement needs of a trade, taken from the epochs that made it
 ``atomic``   both legs in one transaction of an EVM chain (protocol/08-settlement.md)
+``legs``     one leg of a swap, and what a chain shows of it
 """
