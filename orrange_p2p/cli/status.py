@@ -40,7 +40,8 @@ def command(data_dir: Path, watch: bool, as_json: bool) -> None:
     lag_rounds         how many rounds other witnesses are further
     epoch_age_ms       how long ago the last epoch came; grows while too few witnesses are up
     intake_queue       frames of others that wait; outbox_bytes: what waits to be sent
-    settlement         how many trades stand where; defaulted and abandoned ones want a look
+    settlement         how many trades stand where; `orrange trades --state defaulted` says who
+    no_settlement      why none can be settled now: the chain, the contract, coins for the fee
     drops              what full queues and spent budgets have cost
 
     Exit status 3 if no node is running.

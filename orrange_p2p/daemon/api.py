@@ -80,6 +80,7 @@ class _Api:
                     **_checkpoint_status(node, market),
                     "no_ticks": _why_no_tick(node, market),
                     "settlement": await _settlement_status(market),
+                    "no_settlement": _why_no_settlement(node, market),
                 }
                 for market in node.markets.values()
             ],
@@ -222,6 +223,12 @@ def _why_not(node: Node) -> str | None:
     """Why no entry is signed, in words; None if all is well."""
     reasons = {node.signing.why_no_entry(market_id) for market_id in node.markets} - {None}
     return next(iter(reasons), None)
+
+
+def _why_no_settlement(node: Node, market: MarketNode) -> str | None:
+    """Why trades cannot be settled now; None if they can, or are not by this node."""
+    reasons = (one.why_not for one in node.settling_of(market))
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _why_no_tick(node: Node, market: MarketNode) -> str | None:

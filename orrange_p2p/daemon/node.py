@@ -175,6 +175,10 @@ class Node:
     def logs_of(self, market: MarketNode) -> Mapping[Address, AuthorLog]:
         return self._logs[market.market_id]
 
+    def settling_of(self, market: MarketNode) -> Sequence[Settling]:
+        """What settles our trades of a market."""
+        return [one for one in self._settling if one.market_id == market.market_id]
+
     async def connect(self, address: str) -> PeerId:
         """Dial a peer and keep the connection up from now on.
 

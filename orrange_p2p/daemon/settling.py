@@ -120,12 +120,23 @@ class Settling:
         """What logs say of trades that we do not know, or not yet, oldest first."""
         self._rests_until: dict[MatchId, int] = {}
         """After a failure each rests for a while, twice as long each time."""
+        self._troubles: dict[str, str] = {}
+        """What does not work now, by what was tried."""
         self._not_before = 0
         """Our monotonic clock's time before which nothing is sent, after a failure."""
 
     def note(self, trades: Sequence[BoundTrade]) -> None:
         """Trades were kept: what is new of them is read from the store."""
         self._bound.set()
+
+    @property
+    def market_id(self) -> MarketId:
+        return self._market_id
+
+    @property
+    def why_not(self) -> str | None:
+        """Why nothing can be settled now, in words; None if all is well."""
+        return next(iter(self._troubles.values()), None)
 
     async def run(self) -> None:
         """Settle until cancelled. Returns only if the chain or the contract cannot be trusted: the
@@ -138,6 +149,7 @@ class Settling:
                 await self._read_all()
         except (ConfigError, ReorganisedError) as error:
             self._counters["settling_stopped"] += 1
+            self._troubles = {"contract": str(error)}
             log.error("settling stopped", market=self._market_id.hex(), reason=str(error))
 
     # --- where trades stand ---
@@ -209,7 +221,9 @@ class Settling:
     async def _until_it_answers(self) -> None:
         while True:
             try:
-                return await self._check_contract()
+                await self._check_contract()
+                self._troubles.clear()
+                return
             except StoreError:
                 raise
             except RevertedError as error:
@@ -219,6 +233,7 @@ class Settling:
                     f"or refuses the market: {error}"
                 ) from None
             except (WorldError, MalformedError) as error:
+                self._troubles["contract"] = str(error)
                 log.warning("chain does not answer yet", chain=self._chain.chain_id, why=str(error))
                 await trio.sleep(TRY_AGAIN_S)
 
@@ -253,6 +268,7 @@ class Settling:
             except (StoreError, ReorganisedError):
                 raise
             except (WorldError, MalformedError) as error:
+                self._troubles["reading"] = str(error)
                 log.warning("cannot read the contract's logs", why=str(error))
             await trio.sleep(TRY_AGAIN_S)
 
@@ -275,6 +291,7 @@ class Settling:
             else:
                 await self._take(step)
             self._read_to = step.cursor.number
+            self._troubles.pop("reading", None)
             now_s = trio.current_time()
             if not passed or now_s - passed[-1][0] >= CURSOR_S:
                 passed.append((now_s, step.cursor))
@@ -342,12 +359,14 @@ class Settling:
             if self._read_to >= 0:
                 try:
                     await self._look_after_sent()
-                    await self._send_due()
+                    if await self._send_due():
+                        self._troubles.pop("sending", None)
                 except StoreError:
                     raise
                 except (WorldError, MalformedError) as error:
                     self._counters["settling_retries"] += 1
                     self._not_before = self._clock.monotonic_ms() + int(1000 * TRY_AGAIN_S)
+                    self._troubles["sending"] = str(error)
                     log.warning("cannot settle now", why=str(error))
             bound = self._bound
             with trio.move_on_after(LOOK_S):
@@ -377,10 +396,11 @@ class Settling:
             if status.state in _LASTING and status.block and status.block[0] <= read_to:
                 await self._move(same, Fact(Event.LOST), (TradeState.SENT,))
 
-    async def _send_due(self) -> None:
+    async def _send_due(self) -> bool:
+        """Whether it was tried, and nothing that could be sent is left."""
         now_ms = self._clock.monotonic_ms()
         if now_ms < self._not_before:
-            return
+            return False
         due = []
         for name in self._standing(TradeState.DUE):
             trade, progress = self._records[name]
@@ -392,6 +412,7 @@ class Settling:
                 due.append(name)
         for at in range(0, len(due), settlement.MAX_BATCH):
             await self._send(due[at : at + settlement.MAX_BATCH])
+        return True
 
     async def _send(self, names: Sequence[MatchId]) -> None:
         """One transaction with these trades, but for those that a block has shown meanwhile."""

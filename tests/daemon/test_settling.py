@@ -330,6 +330,33 @@ async def test_strangers_who_make_calls_fail_change_nothing() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_who_cannot_pay_the_fee_is_told_and_goes_on_once_it_can() -> None:
+    async with world() as chain, trio.open_nursery() as nursery:
+        store = MemoryStore()
+        await store.keep_bindings(chain.market.id, Taken({}, (chain.trade(),), ()))
+        settling = chain.settling(MAKER, store)
+        nursery.start_soon(settling.run)
+        await until(lambda: is_final(chain, store))
+        assert settling.why_not is None
+        owner = "0x" + MAKER.address.hex()
+        chain.rpc.call("anvil_setBalance", owner, "0x1")
+        trade = chain.trade()
+        await store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+        settling.note([trade])
+
+        async def told() -> bool:
+            return f"{owner} holds 1 wei" in (settling.why_not or "")
+
+        async def all_final() -> bool:
+            return await chain.counted(store) == {TradeState.SETTLED: 2}
+
+        await until(told)
+        chain.rpc.call("anvil_setBalance", owner, hex(10**20))
+        await until(all_final)
+        assert settling.why_not is None
+        nursery.cancel_scope.cancel()
+
+
 class Crash:
     """Stands in front of a port, and ends the process at the n-th step: before it or after it."""
 
@@ -402,6 +429,7 @@ async def test_a_contract_of_another_network_is_told_and_nothing_is_sent() -> No
         with trio.fail_after(10):
             await settling.run()
         assert settling._counters == {"settling_stopped": 1}
+        assert "no Settlement, or refuses" in (settling.why_not or "")
         assert await chain.counted(store) == {TradeState.DUE: 1}
 
 
