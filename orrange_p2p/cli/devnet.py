@@ -10,14 +10,17 @@ from typing import Any
 import click
 import trio
 
-from orrange_p2p.cli.options import echo_json, json_option, wants_json
+from orrange_p2p.cli.options import ADDRESS, echo_json, json_option, wants_json
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.ids import Address
+from orrange_p2p.core.ids import Address, Amount
 from orrange_p2p.daemon.config import load_genesis
 from orrange_p2p.devnet.accounts import MNEMONIC, accounts
 from orrange_p2p.devnet.bank import open_bank
 from orrange_p2p.devnet.chains import KINDS, DevChain, open_chains
+from orrange_p2p.devnet.contracts import BASE, QUOTE
 
+_COINS = 100
+_TOKENS = 1_000_000
 DEFAULT_CHAIN = 31337
 DEFAULT_PORT = 8545
 
@@ -49,13 +52,21 @@ DEFAULT_PORT = 8545
     "--block-time",
     "block_time_s",
     type=click.IntRange(1, 3600),
-    help="Seconds from block to block.  [default: a block with each transaction]",
+    help="Seconds from block to block; else one comes with each transaction, and the last two are "
+    "not final until others come.",
 )
 @click.option(
     "--network",
     "network_file",
     type=click.Path(path_type=Path),
     help="A network.toml: its Settlement is deployed too.",
+)
+@click.option(
+    "--fund",
+    "owners",
+    type=ADDRESS,
+    multiple=True,
+    help=f"An account to give {_COINS} coins and {_TOKENS:,} of each token. May be given again.",
 )
 @click.option("--no-contracts", is_flag=True, help="Deploy nothing: the chains begin empty.")
 @json_option
@@ -65,6 +76,7 @@ def command(
     port: int,
     block_time_s: int | None,
     network_file: Path | None,
+    owners: tuple[Address, ...],
     no_contracts: bool,
     as_json: bool,
 ) -> None:
@@ -82,15 +94,22 @@ def command(
         raise ConfigError("--chain-id names a chain twice")
     if port + len(numbers) - 1 > 65535:
         raise ConfigError(f"--port {port} leaves no ports for {len(numbers)} chains")
-    if no_contracts and network_file is not None:
-        raise ConfigError("--no-contracts leaves out what --network is there for")
+    if no_contracts and (network_file is not None or owners):
+        raise ConfigError("--no-contracts leaves out what --network and --fund need")
     network = None if network_file is None else load_genesis(network_file)
 
     async def deploy(chain: DevChain) -> dict[str, Address]:
         if no_contracts:
             return {}
         async with open_bank(chain) as bank:
-            return await bank.deploy(network)
+            deployed = await bank.deploy(network)
+            await bank.hand_out(
+                owners,
+                coins=Amount(_COINS * 10**18),
+                base=Amount(_TOKENS * 10**BASE.decimals),
+                quote=Amount(_TOKENS * 10**QUOTE.decimals),
+            )
+            return deployed
 
     trio.run(_run, kind, numbers, port, block_time_s, deploy, wants_json(as_json))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.ids import OrderId
+from orrange_p2p.core.ids import Address, OrderId
 from orrange_p2p.daemon.config import default_data_dir
 
 data_dir_option = click.option(
@@ -45,6 +46,20 @@ class _OrderIdType(click.ParamType[OrderId]):
 
 
 ORDER_ID = _OrderIdType()
+
+
+class _AddressType(click.ParamType[Address]):
+    name = "address"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        if not re.fullmatch("0x[0-9a-fA-F]{40}", str(value)):
+            self.fail(f"{value!r} is not an address: 0x and 40 hexadecimal digits", param, ctx)
+        return Address(bytes.fromhex(str(value)[2:]))
+
+
+ADDRESS = _AddressType()
 
 
 def ask_passphrase(file: Path | None, *, new: bool = False) -> str:

@@ -278,7 +278,8 @@ async def test_the_command_runs_until_it_is_stopped(kind: str, stop: signal.Sign
     if kind == "anvil" and anvil_program() is None:
         pytest.skip("no anvil: `make setup` installs it where there is npm")
     numbers = ("--chain-id", "31337", "--chain-id", "31338")
-    async with devnet("--evm", kind, *numbers) as (process, told):
+    funded = ("--fund", f"0x{BOB.hex()}")
+    async with devnet("--evm", kind, *numbers, *funded) as (process, told):
         assert [one["chain"] for one in told["chains"]] == ["eip155:31337", "eip155:31338"]
         deployed = [one["contracts"] for one in told["chains"]]
         assert deployed[0] == deployed[1]
@@ -286,6 +287,9 @@ async def test_the_command_runs_until_it_is_stopped(kind: str, stop: signal.Sign
         assert "Settlement" not in deployed[0]  # of no network yet
         ports = [int(one["ws"].rpartition(":")[2]) for one in told["chains"]]
         async with chain_on(ports[1], chain="eip155:31338") as chain:
+            assert await chain.balance(BOB) == 100 * 10**18
+            held = erc20.read_amount(await chain.call(BASE.address, erc20.balance_call(BOB)))
+            assert held == 1_000_000 * 10**BASE.decimals
             await chain.submit(pay("rent"))
             await chain.wait("rent", confirmations=1, timeout_s=5)
         process.send_signal(stop)
