@@ -53,6 +53,7 @@ FINAL = {TradeState.SETTLED: 1}
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orrange_p2p.daemon.settling.LOOK_S", 0.02)
     monkeypatch.setattr("orrange_p2p.daemon.settling.TRY_AGAIN_S", 0.05)
+    monkeypatch.setattr("orrange_p2p.daemon.open_trades.FIRST_REST_S", 0.1)
     if not gas.BOLTZ.exists():
         pytest.skip("the packages of contracts/evm are not installed: run `make setup`")
 
@@ -269,6 +270,25 @@ async def test_a_node_that_learns_of_its_trade_after_the_chain_told_of_it(restar
             await until(lambda: is_final(chain, taker_store))
         assert taker._counters["settlements_sent"] == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_trade_that_ended_before_this_node_read_anything_is_settled_all_the_same() -> None:
+    """Settlement was set up here only now: the log is behind us, and the contract still knows."""
+    async with world() as chain:
+        maker_store, taker_store = MemoryStore(), MemoryStore()
+        trade = chain.trade(bound_ms=0)
+        for store in (maker_store, taker_store):
+            await store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+        await settle_all(chain, maker_store, FINAL)
+        async with trio.open_nursery() as nursery:
+            taker = chain.settling(TAKER, taker_store)
+            nursery.start_soon(taker.run)
+            await until(lambda: is_final(chain, taker_store))
+            nursery.cancel_scope.cancel()
+        assert taker._counters["settlements_sent"] == 1
+        ((_, record),) = await taker_store.trades(chain.market.id)
+        receipt = chain.rpc.call("eth_getTransactionReceipt", "0x" + record.progress.tx_hash.hex())
+        assert receipt["from"] == "0x" + TAKER.address.hex()
 
 
 async def read_any(settling: Settling) -> bool:

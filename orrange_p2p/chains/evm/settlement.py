@@ -22,12 +22,15 @@ from orrange_p2p.ports.chain import Log
 __all__ = [
     "MAX_BATCH",
     "gas_limit",
+    "is_settled",
     "list_call",
     "listed_call",
     "read",
+    "says_ended",
     "separator_call",
     "settle_call",
     "settles",
+    "state_call",
 ]
 
 MAX_BATCH: Final = 40
@@ -43,6 +46,7 @@ _SETTLED: Final = keccak256(b"Settled(bytes32,bytes32,address,address,uint256,ui
 _DEFAULTED: Final = keccak256(b"Defaulted(bytes32,address,address,uint256)")
 _REFUSED: Final = keccak256(b"Refused(bytes32,address)")
 _FAILED: Final = keccak256(b"Failed(bytes32,bytes4)")
+_ENDED: Final = keccak256(b"Ended(bytes32)")[:4]
 
 
 def settles(market: Market, chain: str) -> bool:
@@ -82,6 +86,21 @@ def listed_call(market_id: MarketId) -> bytes:
 def separator_call() -> bytes:
     """Asks for the domain separator of the network that the contract serves."""
     return _SELECTORS["NETWORK_SEPARATOR()"]
+
+
+def state_call(name: MatchId) -> bytes:
+    """Asks whether a trade has ended, and how."""
+    return _SELECTORS["states(bytes32)"] + name
+
+
+def is_settled(answer: bytes) -> bool:
+    """The answer to ``state_call``: 0 is open, 2 refused."""
+    return int.from_bytes(answer, "big") == 1
+
+
+def says_ended(log: Log) -> bool:
+    """Whether a ``Failed`` says that the trade had ended before."""
+    return log.data[:4] == _ENDED
 
 
 def read(log: Log) -> tuple[MatchId, Fact] | None:
