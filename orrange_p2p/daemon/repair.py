@@ -12,9 +12,10 @@ from typing import Final
 
 import trio
 
-from orrange_p2p.core import sync
+from orrange_p2p.core import gaps, sync
 from orrange_p2p.core.errors import PeerError, WorldError
 from orrange_p2p.core.frames import FLUSH_BYTES, Frame
+from orrange_p2p.core.gaps import Gaps
 from orrange_p2p.core.ids import Address, Digest, Era, PeerId, Round, Seq
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.sync import (
@@ -33,15 +34,8 @@ REQUEST_TIMEOUT_S: Final = 5.0
 MOVE_S: Final = 1.0
 """What was pulled has gone through store and replica by then, or will not move the clock."""
 LOOK_EVERY_S: Final = 0.2
-PATIENCE_MS: Final = 300
-"""A listed entry is given this long to arrive by gossip before we ask for it."""
-MAX_TRIES: Final = 8
-MAX_ASKED: Final = 256
-"""Digests in one request: a page of frames holds about as many."""
 STALL_MS: Final = 2000
 """Without a new round for this long, ask a peer where it is."""
-LAG_ROUNDS: Final = 3
-"""Others may be this many rounds further without our asking: their ticks are on their way."""
 PAGE_ROUNDS: Final = 64
 MAX_RANGES_SERVED: Final = 16
 PAGE_BYTES: Final = 8 * FLUSH_BYTES
@@ -57,8 +51,7 @@ class Repair:
 
     def __init__(self, node: MarketNode) -> None:
         self._node = node
-        self._first_missed: dict[Digest, tuple[int, int]] = {}
-        """When we first missed a record, and how often we asked."""
+        self._gaps = Gaps()
         self._turn = 0
         self._shunned: dict[PeerId, int] = {}
         """Until when, of peers that served us what is invalid."""
@@ -90,26 +83,12 @@ class Repair:
     async def _fetch_missing(self) -> None:
         node = self._node
         now_ms = node.clock.monotonic_ms()
-        ticks = node.replica.wanted_ticks()
-        entries = node.replica.wanted_entries(4 * MAX_ASKED)
-        missed = {d: self._first_missed.get(d, (now_ms, 0)) for d in (*ticks, *entries)}
-        self._first_missed = missed
-        due = [d for d, (since, _) in missed.items() if now_ms - since >= PATIENCE_MS]
-        due = due[:MAX_ASKED]
+        due = self._gaps.note_missing(node.replica, now_ms)
         peer = self._next_peer()
         if not due or peer is None:
             return
-        blocking = {entry.digest for entry in node.replica.blocking()}
-        # Somebody who has it gets two chances to say so, however many they are.
-        most_tries = max(MAX_TRIES, 2 * len(node.transport.peers()))
-        hopeless = []
-        for digest in due:
-            tries = missed[digest][1] + 1
-            missed[digest] = (now_ms, tries)
-            if tries > most_tries and digest not in blocking:
-                hopeless.append(digest)
-        node.replica.forget_wanted(hopeless)
-        await self._pull(peer, RecordsWanted(node.market_id, tuple(due)))
+        self._gaps.note_asked(node.replica, due, now_ms, len(node.transport.peers()))
+        await self._pull(peer, RecordsWanted(node.market_id, due))
 
     async def _catch_up(self) -> None:
         """Pull rounds in pages when others are further, or the clock has stood still for long."""
@@ -158,10 +137,7 @@ class Repair:
 
     def is_behind(self) -> bool:
         """Whether witnesses of more than a third, so an honest one, are some rounds further."""
-        era, round = self._position()
-        table = self._node.replica.table
-        further = {w for w, heard in self._node.heard.items() if heard > (era, round + LAG_ROUNDS)}
-        return table.more_than_third(table.weight_of_set(further))
+        return gaps.is_behind(self._node.replica, self._node.heard)
 
     async def _has_moved(self, era: Era, round: int) -> bool:
         """Wait until what was pulled has moved the clock; False if it does not in time."""
