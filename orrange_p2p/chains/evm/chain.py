@@ -16,7 +16,7 @@ import trio
 from orrange_p2p.chains.evm import answers, websocket
 from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.chains.evm.endpoints import Endpoint, Endpoints
-from orrange_p2p.chains.evm.follower import Follower
+from orrange_p2p.chains.evm.follower import WIDEST_RANGE, Follower, filter_request
 from orrange_p2p.chains.evm.http import open_http_endpoint
 from orrange_p2p.chains.evm.intents import Intents
 from orrange_p2p.chains.evm.websocket import WebSocketEndpoint
@@ -25,6 +25,7 @@ from orrange_p2p.core.errors import (
     DeadlineError,
     DisagreementError,
     MalformedError,
+    OversizedError,
     RefusedError,
     UnreachableError,
 )
@@ -38,6 +39,7 @@ from orrange_p2p.ports.chain import (
     IntentState,
     IntentStatus,
     IntentStore,
+    Log,
     LogFilter,
     Logs,
     Rewind,
@@ -153,6 +155,63 @@ class EvmChain:
 
     def alarms(self) -> Sequence[str]:
         return list(self._endpoints.alarms)
+
+    # --- beside the port, for what is made of it in this room ---
+
+    async def heads(self) -> AsyncIterator[Block]:
+        """The newest head that was looked at, and each new one."""
+        seen: Block | None = None
+        while True:
+            while self._tips is None or self._tips[0] == seen:
+                await self._looked.wait()
+            seen = self._tips[0]
+            yield seen
+
+    async def call_at(self, head: Block, to: Address, data: bytes) -> bytes:
+        """``call`` at this very block: all endpoints that have it have to say the same."""
+        request = {"to": "0x" + to.hex(), "data": "0x" + data.hex()}
+        where = {"blockHash": "0x" + head.hash.hex()}
+        said = await self._endpoints.agree("eth_call", [request, where], answers.data)
+        assert said is not None, "null is no answer"
+        return said
+
+    async def logs(self, wanted: LogFilter, first: int, last: int) -> Sequence[Log]:
+        """All logs of blocks ``first`` to ``last`` that a filter lets through, in order."""
+        found: list[Log] = []
+        width = WIDEST_RANGE
+        while first <= last:
+            end = min(last, first + width - 1)
+            try:
+                found += await self._logs_between(wanted, first, end)
+            except (RefusedError, OversizedError):
+                if width == 1:
+                    raise
+                width //= 2
+                continue
+            first = end + 1
+        return found
+
+    async def first_block(self, time_s: int) -> int:
+        """Number of the first block stamped ``time_s`` or later; of the one after the head if there
+        is none."""
+        low, high = 0, (await self.head()).number + 1
+        while low < high:
+            middle = (low + high) // 2
+            block = await self._endpoints.ask(
+                "eth_getBlockByNumber", [hex(middle), False], answers.block
+            )
+            if block.time_s >= time_s:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    async def _logs_between(self, wanted: LogFilter, first: int, last: int) -> Sequence[Log]:
+        request = {**filter_request(wanted), "fromBlock": hex(first), "toBlock": hex(last)}
+        logs = await self._endpoints.ask("eth_getLogs", [request], answers.logs)
+        if logs and not first <= logs[0].block_number <= logs[-1].block_number <= last:
+            raise MalformedError("the endpoint's logs are of other blocks")
+        return logs
 
     # --- behind the port ---
 

@@ -22,7 +22,7 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.ports.chain import Block, Cursor, Log, LogFilter, Logs, Rewind
 
-__all__ = ["Follower"]
+__all__ = ["WIDEST_RANGE", "Follower", "filter_request"]
 
 WIDEST_RANGE: Final = 2_000
 """Blocks that one request asks for; halved when an endpoint finds it too much."""
@@ -32,6 +32,16 @@ MAX_FAILURES: Final = 10
 """Heads in a row at which no endpoint gave a usable answer."""
 MAX_REMEMBERED: Final = 8_192
 """Blocks after the last final one; a reorganisation past them goes back to that one."""
+
+
+def filter_request(wanted: LogFilter) -> dict[str, Any]:
+    """A filter as endpoints are told, but for the blocks."""
+    request: dict[str, Any] = {
+        "topics": [["0x" + one.hex() for one in any_of] or None for any_of in wanted.topics]
+    }
+    if wanted.addresses:
+        request["address"] = ["0x" + address.hex() for address in wanted.addresses]
+    return request
 
 
 class Follower:
@@ -47,11 +57,7 @@ class Follower:
         """``tips`` waits for the next head, and answers with it and the newest final block."""
         self._endpoints = endpoints
         self._tips = tips
-        self._filter: dict[str, Any] = {
-            "topics": [["0x" + one.hex() for one in any_of] or None for any_of in wanted.topics]
-        }
-        if wanted.addresses:
-            self._filter["address"] = ["0x" + address.hex() for address in wanted.addresses]
+        self._filter = filter_request(wanted)
         self._first = start if isinstance(start, int) else start.number + 1
         self._cursor = start if isinstance(start, Cursor) else None
         self._trail: deque[tuple[int, bytes]] = deque(maxlen=MAX_REMEMBERED)
