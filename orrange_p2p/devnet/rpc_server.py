@@ -6,9 +6,9 @@ Served to whoever can reach the loopback interface; what it guards is worth noth
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import h11
 import trio
@@ -17,9 +17,10 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 from trio_websocket import wrap_server_stream as wrap_websocket
 
 from orrange_p2p.core.errors import PortInUseError
+from orrange_p2p.devnet.bitcoin import BitcoinNode
 from orrange_p2p.devnet.embedded import EmbeddedChain, RpcError
 
-__all__ = ["open_embedded"]
+__all__ = ["open_bitcoin", "open_embedded"]
 
 HOST: Final = "127.0.0.1"
 MAX_REQUEST_BYTES: Final = 4 << 20
@@ -55,10 +56,20 @@ class _Replayed(trio.abc.Stream):
         await self._rest.aclose()
 
 
+class _Chain(Protocol):
+    """What is served: either chain of this room."""
+
+    @property
+    def head(self) -> int: ...
+    def block(self, number: int) -> dict[str, Any]: ...
+    def answer(self, method: str, params: list[Any]) -> Any: ...
+    def mine(self) -> str: ...
+
+
 class _Server:
     """One chain and its clients."""
 
-    def __init__(self, chain: EmbeddedChain, block_time_s: float | None) -> None:
+    def __init__(self, chain: _Chain, block_time_s: float | None) -> None:
         self._chain = chain
         self._block_time_s = block_time_s
         self._turn = trio.CapacityLimiter(1)
@@ -70,7 +81,7 @@ class _Server:
     async def keep_mining(self) -> None:
         while self._block_time_s is not None:
             await trio.sleep(self._block_time_s)
-            await self._answer("evm_mine", [])
+            await self._computed(self._chain.mine)
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection, whatever it speaks."""
@@ -150,11 +161,12 @@ class _Server:
         return json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode()
 
     async def _answer(self, method: str, params: list[Any]) -> Any:
+        return await self._computed(lambda: self._chain.answer(method, params))
+
+    async def _computed(self, call: Callable[[], Any]) -> Any:
         head = self._chain.head
         try:
-            return await trio.to_thread.run_sync(
-                self._chain.answer, method, params, limiter=self._turn
-            )
+            return await trio.to_thread.run_sync(call, limiter=self._turn)
         finally:
             if self._chain.head != head:
                 self._grown.set()
@@ -183,6 +195,27 @@ async def open_embedded(
     chain = await trio.to_thread.run_sync(
         lambda: EmbeddedChain(number, mines_at_once=block_time_s is None)
     )
+    async with _served(chain, port, block_time_s) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_bitcoin(
+    *, port: int = 0, block_time_s: float | None = None, mines_at_once: bool = True, time_s: int = 0
+) -> AsyncIterator[int]:
+    """A Bitcoin regtest chain, likewise. ``mines_at_once`` False and no ``block_time_s``: blocks
+    come when they are asked for. ``time_s``: its clock at the start; 0: the machine's."""
+    at_once = mines_at_once and block_time_s is None
+    chain = await trio.to_thread.run_sync(lambda: BitcoinNode(mines_at_once=at_once, time_s=time_s))
+    try:
+        async with _served(chain, port, block_time_s) as opened:
+            yield opened
+    finally:
+        chain.close()
+
+
+@asynccontextmanager
+async def _served(chain: _Chain, port: int, block_time_s: float | None) -> AsyncIterator[int]:
     server = _Server(chain, block_time_s)
     try:
         listeners = await trio.open_tcp_listeners(port, host=HOST)
