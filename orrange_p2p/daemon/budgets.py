@@ -1,46 +1,48 @@
-"""What one peer may cost: a token bucket each (protocol/05-gossip.md, Validation and Bounds)."""
+"""What one peer, or one author, may cost: a token bucket each (protocol/05-gossip.md, Validation
+and Bounds)."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
 
-from orrange_p2p.core.ids import PeerId
+MAX_BUCKETS: Final = 4096
+"""The one least lately used gives way: who comes back starts with a full one. Connections are
+limited per address, and authors by the network's rules."""
 
-MAX_PEERS: Final = 4096
-"""Buckets kept. The one least lately used gives way: a peer that comes back starts with a full one,
-and connections are limited per address."""
+Payer = TypeVar("Payer", bound=Hashable)
 
 
-class Budgets:
-    """One bucket per peer, of the same size and refill. Time is an argument."""
+class Budgets(Generic[Payer]):
+    """One bucket per payer, of the same size and refill. Time is an argument."""
 
     def __init__(self, per_s: float, burst: float) -> None:
         self._per_s = per_s
         self._burst = burst
-        self._left: dict[PeerId, tuple[float, float]] = {}
+        self._left: dict[Payer, tuple[float, float]] = {}
         """What is left, and when that was."""
 
-    def spend(self, peer: PeerId, cost: float, now_s: float) -> bool:
-        """Take ``cost`` from the peer's bucket; False, and nothing is taken, if it is not there.
+    def spend(self, payer: Payer, cost: float, now_s: float) -> bool:
+        """Take ``cost`` from the payer's bucket; False, and nothing is taken, if it is not there.
 
         ``cost`` may be at most the bucket's size, or it is never granted.
         """
-        left = self._now(peer, now_s)
+        left = self._now(payer, now_s)
         is_granted = cost <= left
-        self._left[peer] = (left - cost if is_granted else left, now_s)
+        self._left[payer] = (left - cost if is_granted else left, now_s)
         return is_granted
 
-    def charge(self, peer: PeerId, cost: float, now_s: float) -> float:
+    def charge(self, payer: Payer, cost: float, now_s: float) -> float:
         """Take ``cost`` even if it is not there; in how many seconds the debt will be paid off.
 
         The debt is at most as large as the bucket.
         """
-        left = max(self._now(peer, now_s) - cost, -self._burst)
-        self._left[peer] = (left, now_s)
+        left = max(self._now(payer, now_s) - cost, -self._burst)
+        self._left[payer] = (left, now_s)
         return max(0.0, -left / self._per_s)
 
-    def _now(self, peer: PeerId, now_s: float) -> float:
-        left, since = self._left.pop(peer, (self._burst, now_s))
-        while len(self._left) >= MAX_PEERS:
+    def _now(self, payer: Payer, now_s: float) -> float:
+        left, since = self._left.pop(payer, (self._burst, now_s))
+        while len(self._left) >= MAX_BUCKETS:
             del self._left[next(iter(self._left))]
         return min(self._burst, left + (now_s - since) * self._per_s)

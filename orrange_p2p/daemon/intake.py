@@ -2,7 +2,8 @@
 
 Size, decoding, canonical form, duplicates, signatures; then the store; then the replica. Nothing is
 remembered as seen before it is verified, and nothing reaches the replica before it is durable.
-What could never count, by a stranger or far ahead, costs its signature check and no disk.
+What could never count, by a stranger or far ahead, costs its signature check and no disk; nor does
+what an author signs beyond its share, until somebody lists it and we ask for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import trio
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.frames import MAX_FRAME_RECORDS, Frame, decode_frame
-from orrange_p2p.core.ids import MarketId, PeerId
+from orrange_p2p.core.ids import Address, MarketId, PeerId
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.crypto.secp256k1 import verify_batch
@@ -35,6 +36,13 @@ CHECKS_PER_S: Final = 4000.0
 that forwards 10,000 orders a second, 32 to an entry, needs a twelfth of it."""
 CHECKS_BURST: Final = 2.0 * MAX_FRAME_RECORDS
 """At once: any frame fits."""
+AUTHOR_BYTES_PER_S: Final = 1024.0 * 1024
+"""What one author's entries may take of disk and lines, sustained. One that alone brings 10,000
+orders a second, 32 to an entry, with their accepts, needs two thirds of it."""
+AUTHOR_BURST: Final = 8.0 * 1024 * 1024
+"""At once: what a node that was cut off for some seconds has to hand in later."""
+ENTRY_COST_BYTES: Final = 1024
+"""What an entry costs besides its bytes: a signature check, a row, a look at every neighbour."""
 THREAD_FROM: Final = 8
 """From this many signatures on, a worker thread is cheaper than holding the event loop up."""
 
@@ -47,6 +55,9 @@ class Verified:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._seen
+
+    def discard(self, name: bytes) -> None:
+        self._seen.pop(name, None)
 
     def add(self, name: bytes) -> None:
         if len(self._seen) >= MAX_REMEMBERED:
@@ -63,15 +74,18 @@ class Intake:
         market: MarketId,
         take: Callable[[Sequence[tuple[PeerId, Fact]]], Awaitable[None]],
         is_wanted: Callable[[Fact], bool],
+        is_held: Callable[[Fact], bool],
         counters: Counter[str],
     ) -> None:
         self._separator = separator
         self._market = market
         self._take = take
         self._is_wanted = is_wanted
+        self._is_held = is_held
         self._counters = counters
         self._verified = Verified()
-        self._budgets = Budgets(CHECKS_PER_S, CHECKS_BURST)
+        self._budgets: Budgets[PeerId] = Budgets(CHECKS_PER_S, CHECKS_BURST)
+        self._shares: Budgets[Address] = Budgets(AUTHOR_BYTES_PER_S, AUTHOR_BURST)
         self._threads = trio.CapacityLimiter(2)
         self._send, self._receive = trio.open_memory_channel[list[tuple[PeerId, Fact]]](
             QUEUE_BATCHES
@@ -113,22 +127,36 @@ class Intake:
             return 0
         fresh = [decode(encoded, self._separator, self._market) for encoded, decode in unseen]
         await self._verify(fresh)
-        return await self._queue(peer, fresh)
+        lacking = [fact for fact in fresh if not self._is_held(fact)]
+        self._counters["records_duplicate"] += len(fresh) - len(lacking)
+        wanted = self._wanted(lacking)
+        return await self._queue(peer, [fact for fact in wanted if self._is_within_share(fact)])
 
-    async def admit_pulled(
-        self, peer: PeerId, frame: Frame, is_held: Callable[[Fact], bool]
-    ) -> int:
+    async def admit_pulled(self, peer: PeerId, frame: Frame) -> int:
         """The same for a page we asked for: all that we do not hold is queued, seen before or not.
 
-        A record that came too early was verified and then passed over; now it is wanted.
+        A record that came too early was verified and then passed over; now it is wanted. So is
+        what its author brought beyond its share: somebody lists it.
         """
         facts = [
             decode(encoded, self._separator, self._market)
             for encoded, decode in self._records(frame)
         ]
-        lacking = [fact for fact in facts if not is_held(fact)]
+        lacking = [fact for fact in facts if not self._is_held(fact)]
         await self._verify([f for f in lacking if sha256(f.encoded) not in self._verified])
-        return await self._queue(peer, lacking)
+        return await self._queue(peer, self._wanted(lacking))
+
+    def _is_within_share(self, fact: Fact) -> bool:
+        """Whether its author may bring this now. If not it is as if it had not come: the author's
+        node offers it again, and then it has to count as new."""
+        if isinstance(fact, Tick):
+            return True
+        cost = ENTRY_COST_BYTES + len(fact.encoded)
+        if self._shares.spend(fact.author, cost, trio.current_time()):
+            return True
+        self._counters["author_over_budget"] += 1
+        self._verified.discard(sha256(fact.encoded))
+        return False
 
     def _records(self, frame: Frame) -> Iterator[tuple[bytes, Callable[..., Fact]]]:
         for encoded in frame.entries:
@@ -136,13 +164,16 @@ class Intake:
         for encoded in frame.ticks:
             yield encoded, decode_tick
 
+    def _wanted(self, facts: Sequence[Fact]) -> list[Fact]:
+        wanted = [fact for fact in facts if self._is_wanted(fact)]
+        self._counters["records_unwanted"] += len(facts) - len(wanted)
+        return wanted
+
     async def _queue(self, peer: PeerId, facts: Sequence[Fact]) -> int:
-        batch = [(peer, fact) for fact in facts if self._is_wanted(fact)]
-        self._counters["records_unwanted"] += len(facts) - len(batch)
-        if batch:
-            self._counters["records_in"] += len(batch)
-            await self._send.send(batch)
-        return len(batch)
+        if facts:
+            self._counters["records_in"] += len(facts)
+            await self._send.send([(peer, fact) for fact in facts])
+        return len(facts)
 
     async def _verify(self, facts: Sequence[Fact]) -> None:
         if len(facts) < THREAD_FROM:

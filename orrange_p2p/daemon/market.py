@@ -97,7 +97,12 @@ class MarketNode:
         self.topic = topic_of(genesis, market_id, versions.highest)
         self.outbox = Outbox(transport, self._topics, counters)
         self.intake = Intake(
-            genesis.separator, market_id, self._take_batch, self.is_wanted, counters
+            genesis.separator,
+            market_id,
+            self._take_batch,
+            self.is_wanted,
+            self.is_held,
+            counters,
         )
         self.changed = trio.Event()
         """Set, and replaced by a fresh one, whenever the replica took something."""

@@ -155,7 +155,7 @@ class Repair:
                 peer, sync.PROTOCOL, sync.encode_request(request), timeout_s=REQUEST_TIMEOUT_S
             )
             page = sync.decode_reply(payload).frame
-            fresh = await node.intake.admit_pulled(peer, page, node.is_held)
+            fresh = await node.intake.admit_pulled(peer, page)
         except WorldError:
             node.counters["sync_failed"] += 1
             return 0

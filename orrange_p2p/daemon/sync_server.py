@@ -39,7 +39,7 @@ class SyncServer:
     def __init__(self, served: Mapping[MarketId, Served], counters: Counter[str]) -> None:
         self._served = served
         self._counters = counters
-        self._budgets = Budgets(SERVED_BYTES_PER_S, SERVED_BURST)
+        self._budgets: Budgets[PeerId] = Budgets(SERVED_BYTES_PER_S, SERVED_BURST)
 
     async def on_request(self, peer: PeerId, payload: bytes) -> bytes:
         """The transport's request handler. Raises ``PeerError`` for what is no request, and for

@@ -9,15 +9,28 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
-from orrange_p2p.core import ticks
+from orrange_p2p.core import entries, ticks
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.frames import Frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import Address, Epoch, Lots, PeerId, Price, Round, Seq, TimeMs, Weight
+from orrange_p2p.core.ids import (
+    ZERO32,
+    Address,
+    Digest,
+    Epoch,
+    Lots,
+    PeerId,
+    Price,
+    Round,
+    Seq,
+    TimeMs,
+    Weight,
+)
 from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Applied, TickBody
 from orrange_p2p.daemon.author import AuthorLog
+from orrange_p2p.daemon.intake import ENTRY_COST_BYTES
 from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.system import SystemClock
@@ -223,6 +236,42 @@ async def test_strangers_cost_no_disk() -> None:
                 await until(lambda: nodes[0].counters["records_unwanted"] > 0, nodes)
         kept = await parties[0].store.log(MARKET.id, stranger.trader.address, Seq(0))
         assert list(kept) == []
+
+
+async def test_an_author_that_signs_without_end_is_held_to_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BYTES_PER_S", 1.0)
+    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BURST", 40_000.0)
+    parties = [Party(n) for n in range(4)]
+    flooder = Party(9).trader
+    genesis = genesis_of(parties, traders=[*parties, Party(9)])
+    flood: list[bytes] = []
+    head = Digest(ZERO32)
+    for seq in range(200):
+        draft = entries.draft(
+            genesis.separator,
+            MARKET.id,
+            flooder.address,
+            Seq(seq),
+            head,
+            [Place(0, Price(1), Lots(1))],
+        )
+        entry = draft.signed(flooder.sign(draft.digest))
+        flood.append(entry.encoded)
+        head = entry.digest
+    most = 40_000 // (ENTRY_COST_BYTES + len(flood[-1])) + 1
+    async with cluster(parties, genesis, MemoryNetwork()) as nodes:
+        for node in nodes:
+            for at in range(0, len(flood), 50):
+                frame = Frame(tuple(flood[at : at + 50]), ())
+                await market_of(node).intake.admit(PeerId("flooder"), frame)
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 1 for n in nodes), nodes)
+        assert all(node.counters["author_over_budget"] >= len(flood) - most for node in nodes)
+        for party in parties:
+            kept = await party.store.log(MARKET.id, flooder.address, Seq(0))
+            assert 0 < len(kept) <= most
 
 
 async def test_a_witness_that_signs_without_end_fills_no_disk() -> None:
