@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Market
-from orrange_p2p.core.ids import Address, MarketId
+from orrange_p2p.core.ids import Address, MarketId, MatchId
 from orrange_p2p.core.replica import AppliedEpoch
 from orrange_p2p.core.swaps.atomic import TradeState
-from orrange_p2p.core.swaps.binding import Binder, BoundTrade, Taken
+from orrange_p2p.core.swaps.binding import Binder, BoundTrade, Consent, Taken
 from orrange_p2p.ports.trades import TradeRecord, TradeStore
 
 __all__ = ["Bindings"]
@@ -42,9 +42,12 @@ class Bindings:
         self.on_trades: list[Callable[[Sequence[BoundTrade]], None]] = []
         """Each is called with trades once they are kept; after a restart perhaps once more."""
 
-    async def begin(self, fold: Fold) -> None:
+    async def kept(self) -> Mapping[tuple[MatchId, Address], Consent]:
+        """The consents in the store."""
+        return await self._store.consents(self._market_id)
+
+    def begin(self, fold: Fold, kept: Mapping[tuple[MatchId, Address], Consent]) -> None:
         """Go on from a state, before the next epoch is applied to it."""
-        kept = await self._store.consents(self._market_id)
         self._binder.begin(fold.matches.values(), kept)
 
     async def standing(self) -> dict[str, int]:

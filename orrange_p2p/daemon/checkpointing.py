@@ -17,7 +17,7 @@ import trio
 from orrange_p2p.core.accounts import Account
 from orrange_p2p.core.checkpoints import CertifiedState, Checkpoint, decode_checkpoint
 from orrange_p2p.core.dag import WINDOW_ROUNDS
-from orrange_p2p.core.errors import PeerError, StoreError
+from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Address, Epoch, Era, Round, Seq
 from orrange_p2p.core.replica import Replica
@@ -62,30 +62,35 @@ class Checkpointing:
         """Of the newest checkpoint on disk; 0 if there is none."""
         return Epoch(0) if self.newest is None else self.newest.epoch
 
-    async def load(self) -> None:
-        """Start the market at its newest checkpoint. Raises ``StoreError`` for a damaged one."""
+    async def load(self) -> Replica:
+        """The state of our newest checkpoint; that of genesis if there is none.
+
+        A damaged one is dropped. What it stood for is computed anew from the records, as far as
+        they are still here, or else taken from others.
+        """
         node = self._node
         record = await node.store.checkpoint(node.market_id)
-        if record is None:
-            return
-        try:
-            checkpoint = decode_checkpoint(record.encoded)
-            blobs = {name: await self._part(name) for name in record.parts}
-            replica = await trio.to_thread.run_sync(
-                Replica.resume,
-                node.genesis,
-                node.market_id,
-                checkpoint,
-                blobs,
-                node.checkpoint_epochs,
-            )
-        except (PeerError, KeyError) as error:
-            raise StoreError(
-                f"the checkpoint of epoch {record.epoch} is damaged ({error}): restore a backup, "
-                "or begin with an empty store"
-            ) from None
-        node.replica = replica
-        self.note_start(record, replica)
+        if record is not None:
+            try:
+                checkpoint = decode_checkpoint(record.encoded)
+                blobs = {name: await self._part(name) for name in record.parts}
+                replica = await trio.to_thread.run_sync(
+                    Replica.resume,
+                    node.genesis,
+                    node.market_id,
+                    checkpoint,
+                    blobs,
+                    node.checkpoint_epochs,
+                )
+            except (PeerError, KeyError) as error:
+                node.counters["checkpoints_damaged"] += 1
+                log.error("own checkpoint damaged: dropped", epoch=record.epoch, reason=str(error))
+                await node.store.drop_checkpoints(node.market_id)
+            else:
+                self.note_start(record, replica)
+                return replica
+        self.newest = self._behind = None
+        return Replica(node.genesis, node.market_id, node.checkpoint_epochs)
 
     async def _part(self, name: bytes) -> bytes:
         part = await self._node.store.part(self._node.market_id, name)

@@ -79,6 +79,8 @@ class Joining:
         self.sources: set[PeerId] = set()
         """Who served a piece of it."""
         self.bytes_fetched = 0
+        self._recomputed: Halt | None = None
+        """The contradiction after which we computed our state anew last."""
         self._epoch = Epoch(0)
         self._moved_ms = node.clock.monotonic_ms()
 
@@ -108,6 +110,10 @@ class Joining:
         halt = self._node.replica.halt
         if halt is not None and halt.reason is not HaltReason.CONTRADICTED:
             return  # honest witnesses disagree: there is nobody to believe
+        if halt is not None and (self._recomputed is None or self._recomputed.epoch != halt.epoch):
+            self._recomputed = halt
+            await self._recompute(halt)
+            return
         is_stalled = halt is not None or now_ms - self._moved_ms >= STALLED_MS
         if not (is_stalled or is_starting or self._repair.is_behind()):
             return
@@ -177,6 +183,9 @@ class Joining:
                 if halt is not None:
                     await self._give_up_own(halt)
                 await self._take(checkpoint)
+        except PeerError as error:
+            self._blame(offer.peer, error)
+            return False
         except WorldError as error:
             node.counters["joins_failed"] += 1
             log.warning("joining failed, tried again later", reason=str(error))
@@ -209,8 +218,25 @@ class Joining:
         self.sources.add(offer.peer)
         return checkpoint
 
-    async def _give_up_own(self, halt: Halt) -> None:
-        """The state here is wrong: keep who says so, forget what a restart would start from."""
+    # --- contradicted ---
+
+    async def _recompute(self, halt: Halt) -> None:
+        """The state here is wrong: keep who says so, and compute it once more from our own disk.
+
+        If memory was at fault, that ends it, and nobody's word is needed.
+        """
+        node = self._node
+        log.error("this node's state was wrong: computed anew", epoch=halt.epoch)
+        async with self._checkpoints.lock:
+            await self._keep_evidence(halt)
+            replica = await self._checkpoints.load()
+            await node.store.drop_epochs(node.market_id, replica.epoch)
+            await node.adopt(replica)
+        node.counters["recomputed"] += 1
+        log.info("computed anew", epoch=node.replica.epoch, root=node.replica.root.hex())
+        self._repair.hurry()
+
+    async def _keep_evidence(self, halt: Halt) -> None:
         node = self._node
         evidence = {
             "epoch": halt.epoch,
@@ -222,9 +248,12 @@ class Joining:
         }
         name = f"contradicted.{node.market_id.hex()}"
         await node.store.set_meta(name, json.dumps(evidence).encode())
-        await node.store.drop_checkpoints(node.market_id)
+
+    async def _give_up_own(self, halt: Halt) -> None:
+        """It came out wrong again: forget what a restart would start from."""
+        await self._node.store.drop_checkpoints(self._node.market_id)
         self._checkpoints.newest = None
-        log.error("this node's state was wrong: it takes that of the quorum", epoch=halt.epoch)
+        log.error("this node's state is wrong again: it takes the quorum's", epoch=halt.epoch)
 
     async def _take(self, checkpoint: Checkpoint) -> None:
         """Fetch the state, make it durable, and go on from it.
@@ -258,7 +287,7 @@ class Joining:
         wanted = tuple(names)
         for name in await node.store.held_parts(node.market_id, wanted):
             part = await node.store.part(node.market_id, name)
-            if part is not None:
+            if part is not None and await trio.to_thread.run_sync(_is_sound, name, part, check):
                 blobs[name] = part
         todo = deque(name for name in wanted if name not in blobs)
         self.progress = Progress(epoch, len(wanted) - len(todo), len(wanted))
@@ -309,6 +338,15 @@ class Joining:
             self._blame(peer, error)
             return {}
         return got
+
+
+def _is_sound(name: bytes, part: bytes, check: Callable[[bytes, bytes], None]) -> bool:
+    """Whether a piece from our own disk is still what was written there."""
+    try:
+        check(name, part)
+    except PeerError:
+        return False
+    return True
 
 
 def _check_all(got: Mapping[bytes, bytes], check: Callable[[bytes, bytes], None]) -> None:

@@ -26,21 +26,16 @@ from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
+from orrange_p2p.daemon.twins import Twins
 from orrange_p2p.ports import Clock, EpochRecord, Record, RecordKind, Store, Transport, Verdict
 
 MAX_TICKS_AHEAD: Final = 1024
 """Ticks so many rounds ahead are kept on disk for later; what is further is pulled when needed."""
 log = structlog.get_logger()
 
-MAX_VERSIONS: Final = 2
-"""Records kept of one name: the second convicts, further ones say nothing new."""
-MAX_NAMES: Final = 1 << 13
-"""What is neither cut nor decided fits several times over; a larger memory only fills up later."""
 REMEMBERED_EPOCHS: Final = 1024
 """Minutes of them: whoever follows a node asks every few seconds."""
 REMEMBERED_COMMITS: Final = 2048
-OWN_PEER: Final = PeerId("")
-"""Where our own records come from."""
 
 
 class EpochStamp(NamedTuple):
@@ -115,25 +110,65 @@ class MarketNode:
         self.on_outside: list[Callable[[Record], Awaitable[None]]] = []
         """Each is called with every record from others before it is stored."""
         self.heard: dict[Address, tuple[int, int]] = {}
-        """Per witness the latest (era, round) of which we saw a tick, held or not."""
+        """Per witness the latest (era, round) of which we saw a tick, taken or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
+        self._recorded = Epoch(0)
+        """The latest epoch noted in the store."""
+        self._counted = Epoch(0)
+        """The latest epoch in the totals; one that is computed again does not count again."""
         self._told_halt = False
-        self._versions: dict[tuple[Address, int, int], tuple[Digest, ...]] = {}
-        """Digests seen lately under one (signer, era or -1 for an entry, number)."""
+        self._twins = Twins()
         self._after_apply = after_apply
         self.bindings: Bindings | None = None
         """Keeps what settlement needs, if trades are settled here."""
 
-    async def load(self) -> int:
-        """Replay what the store holds; how many records that were. Call before ``run``."""
-        await self._begin_bindings()
+    async def load(self, replica: Replica) -> int:
+        """Begin with this state, and replay what the store holds beyond it; how many records that
+        were. Call before ``run``."""
+        await self._go_on_from(replica)
+        return await self._replay()
+
+    async def adopt(self, replica: Replica) -> None:
+        """Go on from another state than ours, with what our store has beyond it."""
+        await self._go_on_from(replica)
+        self._told_halt = False
+        self.epochs.clear()  # some may be of the state that was wrong
+        self._submitted = {
+            (author, seq): submitted_ms
+            for (author, seq), submitted_ms in self._submitted.items()
+            if seq >= replica.logs.first_uncut(author)
+        }
+        await self._replay()
+        for notify in self.on_matches:
+            notify(list(self.replica.fold.matches.values()))
+        self._wake()
+
+    async def _go_on_from(self, replica: Replica) -> None:
+        """Put a state in place, and with it what the store says of settlement and noted epochs.
+
+        Nobody runs between the last look at the store and the exchange: an epoch that is applied
+        meanwhile is looked at again.
+        """
+        while True:
+            epoch = self.replica.epoch
+            consents = {} if self.bindings is None else await self.bindings.kept()
+            latest = await self.store.latest_epoch(self.market_id)
+            if self.replica.epoch == epoch:
+                break
+        self.replica = replica
+        self._recorded = Epoch(0) if latest is None else latest.epoch
+        if self.bindings is not None:
+            self.bindings.begin(replica.fold, consents)
+
+    async def _replay(self) -> int:
+        """Take from the store what lies beyond the replica's state."""
         loaded = 0
         async for page in self.store.load(self.market_id):
             for record in page:
                 if not self._is_past(record):
-                    await self._note(self._apply(self.decode(record)).epochs)
+                    await self._react(self._apply(self.decode(record)))
                     loaded += 1
-        while await self.refill():
+        while await self._refill():
             pass
         return loaded
 
@@ -144,19 +179,7 @@ class MarketNode:
             return record.number < replica.logs.first_uncut(record.signer)
         return (record.era, record.number) < (replica.era, replica.clock.first_round_kept)
 
-    async def adopt(self, replica: Replica) -> None:
-        """Go on from a state that others computed, with what our store has beyond it."""
-        self.replica = replica
-        self._told_halt = False
-        self.heard.clear()
-        await self._begin_bindings()
-        while await self.refill():
-            pass
-        for notify in self.on_matches:
-            notify(list(self.replica.fold.matches.values()))
-        self._wake()
-
-    async def refill(self) -> int:
+    async def _refill(self) -> int:
         """Take from our own store what the replica lacks now: records that came too early for it.
 
         How many it took. Records are durable before the replica judges them, so what it passed
@@ -172,7 +195,7 @@ class MarketNode:
             fact = self.decode(record)
             if not self.is_held(fact):
                 effects = self._apply(fact)
-                await self._note(effects.epochs)
+                await self._react(effects)
                 taken += effects.taken is Taken.HELD
         return taken
 
@@ -183,37 +206,25 @@ class MarketNode:
         """
         replica = self.replica
         if isinstance(fact, Tick):
+            self._note_heard(fact)
             top = replica.clock.highest_quorum_round + MAX_TICKS_AHEAD
             is_near = fact.round <= top if fact.era == replica.era else fact.era == replica.era + 1
             is_near = is_near and fact.witness in replica.table
-            return is_near and self._is_rare(fact, fact.witness, fact.era, fact.round)
+            name = (fact.witness, int(fact.era), int(fact.round))
+            return is_near and self._twins.admit(name, fact.digest, self._is_needed)
         fold = replica.fold
         if fold.is_frozen(fact.author) or not fold.is_eligible(fact.author):
             return False
         if fact.seq >= replica.logs.first_uncut(fact.author) + HELD_AHEAD:
             return False
-        return self._is_rare(fact, fact.author, -1, fact.seq)
+        return self._twins.admit((fact.author, -1, fact.seq), fact.digest, self._is_needed)
 
-    def _is_rare(self, fact: Fact, signer: Address, era: int, number: int) -> bool:
-        """Whether few enough others came under this name: two are the evidence.
-
-        Whoever signs without end under one name fills no disk by it; one that the clock needs, as
-        an ancestor or for the cut, is let in all the same.
-        """
-        name = (signer, era, number)
-        others = self._versions.pop(name, ())
-        if fact.digest not in others and len(others) >= MAX_VERSIONS:
-            replica = self.replica
-            needed = {*replica.wanted_ticks(), *(entry.digest for entry in replica.blocking())}
-            if fact.digest not in needed:
-                self._versions[name] = others
-                return False
-        if fact.digest not in others:
-            others = (*others, fact.digest)
-        while len(self._versions) >= MAX_NAMES:
-            del self._versions[next(iter(self._versions))]
-        self._versions[name] = others
-        return True
+    def _is_needed(self, digest: Digest) -> bool:
+        """As an ancestor, or for the cut."""
+        replica = self.replica
+        return digest in replica.wanted_ticks() or digest in {
+            entry.digest for entry in replica.blocking()
+        }
 
     def is_held(self, fact: Fact) -> bool:
         """Whether the replica has taken this fact, or is past it."""
@@ -256,7 +267,7 @@ class MarketNode:
 
     async def take_own(self, record: Entry | Tick) -> None:
         """Take a record of our own, which is durable already."""
-        await self._react(OWN_PEER, self._apply(record))
+        await self._react(self._apply(record))
 
     async def _take_batch(self, batch: Sequence[tuple[PeerId, Fact]]) -> None:
         records = [record_of(fact) for _, fact in batch]
@@ -264,11 +275,14 @@ class MarketNode:
             for record in records:
                 await look(record)
         await self.store.append(records)
-        for peer, fact in batch:
-            if isinstance(fact, Tick) and fact.witness in self.replica.table:
-                latest = self.heard.get(fact.witness, (0, -1))
-                self.heard[fact.witness] = max(latest, (fact.era, fact.round))
-            await self._react(peer, self._apply(fact))
+        for _, fact in batch:
+            await self._react(self._apply(fact))
+
+    def _note_heard(self, tick: Tick) -> None:
+        """Also of a tick that is too far ahead to be taken: it tells that we are behind."""
+        if tick.witness in self.replica.table:
+            latest = self.heard.get(tick.witness, (0, -1))
+            self.heard[tick.witness] = max(latest, (tick.era, tick.round))
 
     def _apply(self, fact: Fact) -> Effects:
         if isinstance(fact, Entry):
@@ -280,10 +294,14 @@ class MarketNode:
             self._after_apply(self.replica.fold)
         return effects
 
-    async def _react(self, peer: PeerId, effects: Effects) -> None:
+    async def _react(self, effects: Effects) -> None:
+        """What follows from a fact, wherever it came from: gossip, sync, our own store."""
         if effects.epochs:
-            await self._keep_bindings(effects.epochs)
-            for facts, outcome in effects.epochs:
+            fresh = [epoch for epoch in effects.epochs if epoch.outcome.epoch > self._recorded]
+            self._recorded = max(self._recorded, effects.epochs[-1].outcome.epoch)
+            if self.bindings is not None:
+                await self.bindings.take(effects.epochs, self.replica.fold)
+            for facts, outcome in fresh:
                 await self.store.record_epoch(
                     self.market_id,
                     EpochRecord(outcome.epoch, outcome.root, facts.leader, outcome.time_ms),
@@ -306,19 +324,6 @@ class MarketNode:
         self.changed.set()
         self.changed = trio.Event()
 
-    async def _note(self, epochs: Sequence[AppliedEpoch]) -> None:
-        """Note epochs that were computed from our own store."""
-        await self._keep_bindings(epochs)
-        self._stamp(epochs)
-
-    async def _begin_bindings(self) -> None:
-        if self.bindings is not None:
-            await self.bindings.begin(self.replica.fold)
-
-    async def _keep_bindings(self, epochs: Sequence[AppliedEpoch]) -> None:
-        if epochs and self.bindings is not None:
-            await self.bindings.take(epochs, self.replica.fold)
-
     def _stamp(self, epochs: Sequence[AppliedEpoch]) -> None:
         for look in self.on_epochs:
             look(epochs)
@@ -335,6 +340,9 @@ class MarketNode:
                     len(outcome.trades),
                 )
             )
+            if outcome.epoch <= self._counted:
+                continue
+            self._counted = outcome.epoch
             self.totals["orders"] += outcome.placed
             self.totals["matches"] += len(outcome.matches)
             self.totals["trades"] += len(outcome.trades)
@@ -355,7 +363,7 @@ class MarketNode:
         """The operator has to know, in words: nothing here is traded any more."""
         self.counters["halts"] += 1
         advice = (
-            "this node's state is wrong: its peers' next checkpoint will replace it"
+            "this node's state is wrong: it computes it anew, or takes that of its peers"
             if halt.reason is HaltReason.CONTRADICTED
             else "honest nodes disagree: keep the data directory and tell the developers"
         )

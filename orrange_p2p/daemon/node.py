@@ -198,8 +198,7 @@ class Node:
         for reason in {self.signing.why_no_entry(market_id) for market_id in self.markets} - {None}:
             log.warning("this node signs no entries", reason=reason)
         for market in self.markets.values():
-            await self.checkpoints_of(market).load()
-            loaded = await market.load()
+            loaded = await market.load(await self.checkpoints_of(market).load())
             log.info("replayed", records=loaded, epoch=market.replica.epoch)
         self.transport.serve(sync.PROTOCOL, SyncServer(self._served, self.counters).on_request)
         async with trio.open_nursery() as nursery:

@@ -93,6 +93,7 @@ class WitnessLoop:
                 RecordKind.TICK, self._node.market_id, self._signer.address
             )
             signed = None if last is None else (last.era, last.number)
+            replica = self._node.replica  # another may have taken its place during the wait
             self._of = (replica, replica.era)
             self._pacemaker = replica.pacemaker(self._signer.address, signed)
         return self._pacemaker

@@ -299,7 +299,8 @@ class Store(Protocol):
         ...
 
     async def keep_parts(self, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
-        """Keep parts of a checkpoint by name. Hand over a few at a time: others wait meanwhile."""
+        """Keep parts of a checkpoint by name, in place of what is under that name: who fetched
+        them anew found it damaged. Hand over a few at a time: others wait meanwhile."""
         ...
 
     async def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
@@ -323,6 +324,10 @@ class Store(Protocol):
 
     async def drop_checkpoints(self, market: MarketId) -> None:
         """Forget all checkpoints and parts, and the epochs noted: the state here was wrong."""
+        ...
+
+    async def drop_epochs(self, market: MarketId, after: Epoch) -> None:
+        """Forget the epochs noted after this one: they are computed anew."""
         ...
 
     async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:

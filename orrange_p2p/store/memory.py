@@ -79,7 +79,7 @@ class MemoryStore:
 
     async def keep_parts(self, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
         await trio.lowlevel.checkpoint()
-        self._parts[market] = {**parts, **self._parts.get(market, {})}
+        self._parts[market] = {**self._parts.get(market, {}), **parts}
 
     async def held_parts(self, market: MarketId, names: Sequence[bytes]) -> set[bytes]:
         await trio.lowlevel.checkpoint()
@@ -102,6 +102,12 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         for kept in (self._checkpoints, self._parts, self._epochs):
             kept.pop(market, None)
+
+    async def drop_epochs(self, market: MarketId, after: Epoch) -> None:
+        await trio.lowlevel.checkpoint()
+        kept = self._epochs.get(market, {})
+        for epoch in [epoch for epoch in kept if epoch > after]:
+            del kept[epoch]
 
     async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:
         """All at once: nobody waits for a disk here."""

@@ -109,6 +109,9 @@ class SqliteStore:
     async def drop_checkpoints(self, market: MarketId) -> None:
         await self._exclusive(lambda: self._file.drop_checkpoints(market))
 
+    async def drop_epochs(self, market: MarketId, after: Epoch) -> None:
+        await self._exclusive(lambda: self._file.drop_epochs(market, after))
+
     async def prune(self, market: MarketId, line: PruneLine, *, limit: int = 256) -> int:
         return await self._exclusive(lambda: self._file.prune(market, line, limit))
 

@@ -21,7 +21,7 @@ _KEPT: Final = "SELECT epoch, encoded FROM checkpoints WHERE market = ? ORDER BY
 def keep_parts(db: sqlite3.Connection, market: MarketId, parts: Mapping[bytes, bytes]) -> None:
     """``Store.keep_parts``."""
     db.executemany(
-        "INSERT INTO parts VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)",
         [(market, name, encoded) for name, encoded in parts.items()],
     )
 

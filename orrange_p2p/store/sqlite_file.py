@@ -280,6 +280,11 @@ class SqliteFile:
         with self._translated(), self._transaction():
             sqlite_checkpoints.drop_checkpoints(self._db, market)
 
+    def drop_epochs(self, market: MarketId, after: Epoch) -> None:
+        """``Store.drop_epochs``."""
+        with self._translated(), self._transaction():
+            self._db.execute("DELETE FROM epochs WHERE market = ? AND epoch > ?", (market, after))
+
     def prune(self, market: MarketId, line: PruneLine, limit: int) -> int:
         """``Store.prune``."""
         with self._translated(), self._transaction():

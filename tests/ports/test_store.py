@@ -206,6 +206,9 @@ async def test_an_epoch_has_one_root(opened: Open) -> None:
         assert await store.epochs(MARKET, Epoch(0), limit=1) == [epoch(1)]
         assert await store.latest_epoch(MARKET) == epoch(3)
         assert await store.latest_epoch(OTHER_MARKET) is None
+        await store.drop_epochs(MARKET, Epoch(2))
+        await store.drop_epochs(OTHER_MARKET, Epoch(0))
+        assert await store.latest_epoch(MARKET) == epoch(2)
 
 
 async def test_pages_miss_nothing(opened: Open) -> None:
@@ -262,7 +265,9 @@ async def test_pruning_stays_behind_the_checkpoint(opened: Open) -> None:
         with pytest.raises(CallerError, match="no such checkpoint"):
             await store.prune(MARKET, line)
         old, both, new = named(b"old", b"both", b"new")
+        await store.keep_parts(MARKET, {old: b"damaged"})
         await store.keep_parts(MARKET, named(b"old", b"both", b"new"))
+        assert await store.part(MARKET, old) == b"old"
         await store.keep_checkpoint(MARKET, checkpoint(3, old, both))
         with pytest.raises(CallerError, match="no such checkpoint"):
             await store.prune(MARKET, line)
