@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "resume": "Let a halted node sign again.",
     "backup": "Write all of a node to one file.",
     "restore": "Make a data directory from a backup.",
+    "check": "Read all of a stopped node's files: are they sound?",
     "devnet": "Run development chains on this machine.",
     "demo": "Watch nodes on this machine build one book and settle its trades.",
     "replay": "Hold the matcher against a recorded exchange session.",
