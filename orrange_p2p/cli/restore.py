@@ -8,7 +8,7 @@ import click
 
 from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, run_line, wants_json
 from orrange_p2p.daemon import backup
-from orrange_p2p.daemon.config import DataDir
+from orrange_p2p.daemon.config import DataDir, load_config
 
 
 @click.command("restore")
@@ -25,11 +25,31 @@ def command(file: Path, data_dir: Path, as_json: bool) -> None:
 
     Never run both the restored node and the one the backup was made of.
     """
-    names = backup.restore(file, DataDir(data_dir))
+    directory = DataDir(data_dir)
+    names = backup.restore(file, directory)
+    mute = _why_a_witness_stays_mute(directory)
     if wants_json(as_json):
-        echo_json({"data_dir": str(data_dir), "made": names, "next": run_line(data_dir)})
+        made = {"data_dir": str(data_dir), "made": names, "next": run_line(data_dir)}
+        echo_json(made if mute is None else {**made, "witness": mute})
         return
     for name in names:
         click.echo(f"made     {data_dir / name}")
     click.echo("It signs nothing before other witnesses have told what its keys signed since.")
+    if mute is not None:
+        click.echo(mute)
     click.echo(f"Next: {run_line(data_dir)}")
+
+
+def _why_a_witness_stays_mute(directory: DataDir) -> str | None:
+    """In a network too small to go on without one of its witnesses; None in any other."""
+    config, genesis = load_config(directory.path), directory.load_genesis()
+    weights = [witness.weight for witness in genesis.witnesses]
+    quorum = 2 * sum(weights) // 3 + 1
+    if not config.is_witness or len(weights) < 2 or sum(weights) - min(weights) >= quorum:
+        return None
+    return (
+        f"This network has {len(weights)} witnesses, and those left are no quorum: nobody can tell "
+        "what this one has signed, so it never signs again and the market stands still for good. "
+        "Open a new network, with four witnesses or "
+        "more if it is to survive the loss of one."
+    )
