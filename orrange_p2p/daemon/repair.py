@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
+import structlog
 import trio
 
 from orrange_p2p.core import gaps, sync
-from orrange_p2p.core.errors import PeerError, WorldError
+from orrange_p2p.core.errors import DeadlineError, PeerError, WorldError
 from orrange_p2p.core.frames import FLUSH_BYTES, Frame
 from orrange_p2p.core.gaps import Gaps
 from orrange_p2p.core.ids import Address, Digest, Era, PeerId, Round, Seq
@@ -42,8 +43,11 @@ PAGE_BYTES: Final = 8 * FLUSH_BYTES
 FIND_AT_ONCE: Final = 32
 """Digests looked up together. A record has up to 64 KiB, so all of a request could be 64 MiB."""
 SHUN_MS: Final = 60_000
-"""Whoever served a page with an invalid record is not asked for this long."""
+"""Whoever served a page with an invalid record is not asked for this long, and whoever let a
+question pass its deadline only if nobody else is there."""
 MAX_SHUNNED: Final = 1024
+
+log = structlog.get_logger()
 
 
 class Repair:
@@ -55,6 +59,8 @@ class Repair:
         self._turn = 0
         self._shunned: dict[PeerId, int] = {}
         """Until when, of peers that served us what is invalid."""
+        self._slow: dict[PeerId, int] = {}
+        """The same, of peers that let us wait."""
         self._last_position = (Era(0), -1)
         self._moved_ms = 0
         self.is_paused = False
@@ -156,11 +162,17 @@ class Repair:
             )
             page = sync.decode_reply(payload).frame
             fresh = await node.intake.admit_pulled(peer, page)
+        except DeadlineError:
+            node.counters["sync_slow"] += 1
+            log.info("slow peer asked last for a while", peer=peer, after_s=REQUEST_TIMEOUT_S)
+            _remember(self._slow, peer, node.clock.monotonic_ms() + SHUN_MS)
+            return 0
         except WorldError:
             node.counters["sync_failed"] += 1
             return 0
         except PeerError as error:
             node.counters[f"rejected_{type(error).__name__}"] += 1
+            log.warning("peer not asked for a while", peer=peer, reason=str(error))
             self.shun(peer)
             return 0
         node.counters["sync_records"] += fresh
@@ -174,10 +186,12 @@ class Repair:
         return peers[self._turn % len(peers)]
 
     def peers(self) -> list[PeerId]:
-        """Whom to ask: all peers but those that lied lately."""
+        """Whom to ask: all peers but those that lied lately, and of them those that answer in
+        time, if there are any: it may be our own line that is slow."""
         now_ms = self._node.clock.monotonic_ms()
         peers = sorted(self._node.transport.peers())
-        return [peer for peer in peers if self._shunned.get(peer, now_ms) <= now_ms]
+        honest = [peer for peer in peers if self._shunned.get(peer, now_ms) <= now_ms]
+        return [peer for peer in honest if self._slow.get(peer, now_ms) <= now_ms] or honest
 
     def hurry(self) -> None:
         """Ask now where the others are."""
@@ -187,10 +201,7 @@ class Repair:
     def shun(self, peer: PeerId) -> None:
         """Do not ask a peer that served what is invalid for a while."""
         self._node.counters["sync_shunned"] += 1
-        if len(self._shunned) >= MAX_SHUNNED:
-            del self._shunned[next(iter(self._shunned))]
-        self._shunned.pop(peer, None)
-        self._shunned[peer] = self._node.clock.monotonic_ms() + SHUN_MS
+        _remember(self._shunned, peer, self._node.clock.monotonic_ms() + SHUN_MS)
 
     # --- server ---
 
@@ -202,8 +213,8 @@ class Repair:
         if isinstance(request, EntriesWanted):
             found: list[Record] = []
             for wanted in request.ranges[:MAX_RANGES_SERVED]:
-                log = await node.store.log(node.market_id, wanted.author, wanted.first_seq)
-                found += [record for record in log if record.number <= wanted.last_seq]
+                kept = await node.store.log(node.market_id, wanted.author, wanted.first_seq)
+                found += [record for record in kept if record.number <= wanted.last_seq]
                 if _is_full(found):
                     break
             return _page(found)
@@ -225,6 +236,13 @@ class Repair:
             if _is_full(found):
                 break
         return _page(found)
+
+
+def _remember(until: dict[PeerId, int], peer: PeerId, ms: int) -> None:
+    if len(until) >= MAX_SHUNNED:
+        del until[next(iter(until))]
+    until.pop(peer, None)
+    until[peer] = ms
 
 
 def _is_full(found: Sequence[Record]) -> bool:
