@@ -20,7 +20,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -51,7 +51,7 @@ from orrange_p2p.ports import (
     Store,
 )
 from orrange_p2p.store.memory import MemoryStore
-from orrange_p2p.store.schema import SCHEMA_VERSION
+from orrange_p2p.store.schema import _STEPS, SCHEMA_VERSION
 from orrange_p2p.store.sqlite import open_sqlite_store
 from orrange_p2p.store.sqlite_file import (
     Append,
@@ -530,6 +530,27 @@ def test_a_file_of_version_1_is_taken_along(path: Path) -> None:
             file.commit([KeepParts(MARKET, named(b"one"))])
             file.commit([KeepCheckpoint(MARKET, checkpoint(8, *named(b"one")))])
             assert file.checkpoint(MARKET) == checkpoint(8, *named(b"one"))
+
+
+@pytest.mark.parametrize("version", range(2, SCHEMA_VERSION))
+def test_a_file_of_a_version_between_is_taken_along(path: Path, version: int) -> None:
+    """From the file of version 1, by the steps that led there, with a checkpoint in it."""
+    shutil.copy(Path(__file__).parent / "data" / "store-v1.sqlite", path)
+    (name,) = named(b"one")
+    kept = checkpoint(8, name)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in ";\n".join(_STEPS[1:version]).split(";\n"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (MARKET, 8, kept.encoded))
+        db.execute("INSERT INTO parts VALUES (?, ?, ?)", (MARKET, name, b"one"))
+        db.execute("INSERT INTO checkpoint_parts VALUES (?, ?, ?, ?)", (MARKET, 8, 0, name))
+    with SqliteFile(path, NETWORK) as file:
+        assert file._db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert file.checkpoint(MARKET) == kept
+        assert file.part(MARKET, name) == b"one"
+        assert len(file.load_page(MARKET, 0, 99)[0]) == 5
+        assert file.unsettled_trades(MARKET) == []
 
 
 def test_no_place_to_write_is_told(tmp_path: Path) -> None:
