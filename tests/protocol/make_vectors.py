@@ -56,6 +56,7 @@ from orrange_p2p.core.operations import (
 )
 from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import keccak_tree, secp256k1
@@ -1947,6 +1948,28 @@ def book_vectors() -> Json:
     )
 
 
+def schedule_vectors() -> Json:
+    def case(timing: str, bound_ms: Any) -> Json:
+        base, quote = chain_classes(timing)
+        base_long = is_base_long(base, quote)
+        long, short = (base, quote) if base_long else (quote, base)
+        return {
+            "name": f"{timing} {bound_ms}",
+            "timing": timing,
+            "bound_ms": bound_ms,
+            "is_base_long": base_long,
+            "schedule": jsonable(schedule(bound_ms, long, short)),
+        }
+
+    timings = ("btc-evm", "evm-btc", "evm-evm", "dev-dev", "btc-dev")
+    return document(
+        "The times of a swap, from the classes of its chains and when its trade bound.",
+        valid=[
+            case(timing, ms) for timing in timings for ms in (1_700_000_000_000, 1_700_000_000_001)
+        ],
+    )
+
+
 # --- files --------------------------------------------------------------------------------------
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -1967,6 +1990,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "merkle_map.json": merkle_map_vectors,
     "leader.json": leader_vectors,
     "seed.json": seed_vectors,
+    "schedule.json": schedule_vectors,
     "book.json": book_vectors,
 }
 

@@ -37,6 +37,7 @@ from orrange_p2p.core.ids import OrderId
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.reveals import RevealVerifier
+from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import eip712, secp256k1
 
@@ -727,3 +728,11 @@ def test_the_book_shows_every_refusal_and_every_reason() -> None:
     assert refusals == {refusal.name for refusal in Refusal}
     reasons = {o["reason"] for outcome in outcomes for o in outcome["ended"] + outcome["live"]}
     assert reasons == set(range(11))
+
+
+@pytest.mark.parametrize("case", cases("schedule"))
+def test_schedules(case: Json) -> None:
+    base, quote = chain_classes(case["timing"])
+    assert is_base_long(base, quote) is case["is_base_long"]
+    long, short = (base, quote) if case["is_base_long"] else (quote, base)
+    assert schedule(case["bound_ms"], long, short)._asdict() == case["schedule"]
