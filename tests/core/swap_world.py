@@ -39,6 +39,7 @@ OUTAGE = 2
 """Steps for which our node may be down in all."""
 CLASS = ChainClass(DEPTH, CONFIRM, 0, 0, OUTAGE)
 SECRET = b"\x05" * 32
+LOSS = "neither its own coins nor the other's"
 
 
 def times() -> Schedule:
@@ -226,7 +227,7 @@ def fault(at: Situation) -> str:
     has_own = not at.own.lock or at.own.end == "R"
     has_other = at.other.end == "C"
     if not has_own and not has_other:
-        return "neither its own coins nor the other's"
+        return LOSS
     if at.memory.state not in ENDED:
         return "stuck"
     return ""

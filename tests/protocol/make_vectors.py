@@ -39,7 +39,7 @@ from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import Address, OrderId
+from orrange_p2p.core.ids import Address, OrderId, TimeMs
 from orrange_p2p.core.matches import MatchGroup, Trade
 from orrange_p2p.core.operations import (
     Accept,
@@ -1949,7 +1949,7 @@ def book_vectors() -> Json:
 
 
 def schedule_vectors() -> Json:
-    def case(timing: str, bound_ms: Any) -> Json:
+    def case(timing: str, bound_ms: TimeMs) -> Json:
         base, quote = chain_classes(timing)
         base_long = is_base_long(base, quote)
         long, short = (base, quote) if base_long else (quote, base)
@@ -1965,7 +1965,9 @@ def schedule_vectors() -> Json:
     return document(
         "The times of a swap, from the classes of its chains and when its trade bound.",
         valid=[
-            case(timing, ms) for timing in timings for ms in (1_700_000_000_000, 1_700_000_000_001)
+            case(timing, TimeMs(ms))
+            for timing in timings
+            for ms in (1_700_000_000_000, 1_700_000_000_001)
         ],
     )
 

@@ -13,7 +13,6 @@ import enum
 from typing import Final, NamedTuple
 
 from orrange_p2p.core.errors import IllegalTransitionError
-from orrange_p2p.core.ids import MatchId
 from orrange_p2p.core.swaps.legs import Lock, LockState, LockView
 from orrange_p2p.core.swaps.schedule import ChainClass, Schedule
 
@@ -52,10 +51,6 @@ class Swap(NamedTuple):
     own_class: ChainClass
     other_class: ChainClass
     schedule: Schedule
-
-    @property
-    def trade(self) -> MatchId:
-        return self.own.trade
 
 
 class SwapState(enum.IntEnum):
