@@ -107,6 +107,7 @@ class MarketNode:
         self.on_matches: list[Callable[[Sequence[Match]], None]] = []
         self.on_evidence: list[Callable[[Sequence[Evidence]], None]] = []
         self.on_epochs: list[Callable[[Sequence[AppliedEpoch]], None]] = []
+        """Each is called as soon as the fold has moved on, before anybody can look at it."""
         self.on_outside: list[Callable[[Record], Awaitable[None]]] = []
         """Each is called with every record from others before it is stored."""
         self.heard: dict[Address, tuple[int, int]] = {}
@@ -290,8 +291,11 @@ class MarketNode:
         else:
             effects = self.replica.add_tick(fact)
         self.counters[f"facts_{effects.taken.value}"] += 1
-        if effects.epochs and self._after_apply is not None:
-            self._after_apply(self.replica.fold)
+        if effects.epochs:
+            for look in self.on_epochs:
+                look(effects.epochs)
+            if self._after_apply is not None:
+                self._after_apply(self.replica.fold)
         return effects
 
     async def _react(self, effects: Effects) -> None:
@@ -325,8 +329,6 @@ class MarketNode:
         self.changed = trio.Event()
 
     def _stamp(self, epochs: Sequence[AppliedEpoch]) -> None:
-        for look in self.on_epochs:
-            look(epochs)
         durable_ms = self.clock.monotonic_ms()
         for facts, outcome in epochs:
             self.epochs.append(
