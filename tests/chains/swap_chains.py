@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import trio
 from evm_chains import anvil, config, mine, rpc
 
 from orrange_p2p.chains.evm import erc20
@@ -48,11 +49,19 @@ class Place(NamedTuple):
     async def time_s(self) -> int:
         return (await self.alice.leg.now()).time_s
 
+    async def settle_down(self) -> None:
+        """Until all that was sent is in a block: anvil takes a transaction, and then mines."""
+        with trio.fail_after(10):
+            while (await rpc(self.port, "txpool_status"))["pending"] != "0x0":  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
     async def pass_time(self, seconds: int) -> None:
+        await self.settle_down()
         await rpc(self.port, "evm_increaseTime", seconds)
         await mine(self.port)
 
     async def held(self, owner: Address) -> int:
+        await self.settle_down()
         answer = await self.alice.chain.call(BASE.address, erc20.balance_call(owner))
         return erc20.read_amount(answer)
 
@@ -71,6 +80,7 @@ class Place(NamedTuple):
         return agreed._replace(**changes)
 
     async def view(self, lock: Lock) -> LockView:
+        await self.settle_down()
         return await self.bob.leg.view(lock)
 
 

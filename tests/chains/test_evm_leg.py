@@ -20,6 +20,7 @@ async def test_a_lock_is_seen_claimed_and_paid() -> None:
         assert await place.view(lock) == LockView()
         await place.alice.leg.check(lock)
         await place.alice.leg.lock(lock, by_s=0)
+        await place.settle_down()
         await mine(place.port, 2)
         shown = await place.view(lock)
         assert (shown.state, shown.confirmations, shown.preimage) == (LockState.LOCKED, 3, b"")
@@ -55,8 +56,10 @@ async def test_a_replaced_block_takes_the_lock_back_and_it_is_made_again() -> No
         before = await rpc(place.port, "evm_snapshot")
         await place.alice.leg.lock(lock, by_s=0)
         assert (await place.view(lock)).state is LockState.LOCKED
+        await rpc(place.port, "evm_setAutomine", False)
         await rpc(place.port, "evm_revert", before)
-        assert await place.view(lock) == LockView()
+        assert await place.bob.leg.view(lock) == LockView()
+        await rpc(place.port, "evm_setAutomine", True)
         await mine(place.port)
         # The transaction is broadcast again at the next head; nobody asks for it.
         async for _ in place.alice.leg.heads():
@@ -110,6 +113,7 @@ async def test_what_cannot_be_paid_is_refused_before_anything_is_sent() -> None:
 async def _revoke(place: Place) -> None:
     call = erc20.approve_call(HASH_TIMELOCK, 0)
     await place.alice.chain.submit(Intent("revoke", ALICE.address, BASE.address, call))
+    await place.settle_down()
 
 
 @pytest.mark.parametrize(
