@@ -99,6 +99,7 @@ async def test_contracts_answer_refuse_and_log(opened: Open) -> None:
             await chain.submit(
                 Intent(f"log {number}", ALICE.address, logger, bytes((number,)) * 32)
             )
+        await chain.wait("log 2", confirmations=1, timeout_s=5)  # anvil answers before it mines
         seen: list[int] = []
         head = (await chain.head()).number
         async with aclosing(chain.follow(LogFilter((logger,)), 0)) as steps:
