@@ -26,7 +26,7 @@ once, level by level.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from orrange_p2p.core.dag import (
     COMMITTED,
@@ -58,6 +58,10 @@ __all__ = [
     "epoch_time",
     "weighted_median",
 ]
+
+_UNLINKED_SLOTS: Final = 2
+"""A leader supported in the next round and certified in the one after is an ancestor from the third
+on; so many slots before a leader may hold ones that it does not know."""
 
 
 class Decided(NamedTuple):
@@ -93,8 +97,8 @@ class Added(NamedTuple):
     """At most one per witness and era: the first proof of it."""
     decided: tuple[Decided, ...] = ()
     resumed: tuple[Tick, ...] = ()
-    """Given once by a resumed clock, before the first decided slot: ``covered_ticks`` as they were
-    when the leader to resume from came to be held. The cut is primed with them."""
+    """Given once by a resumed clock, before the first decided slot: ``covered_ticks`` of the leader
+    to resume from and all before it. The cut is primed with them."""
 
 
 def weighted_median(samples: Iterable[tuple[TimeMs, Weight]]) -> TimeMs:
@@ -133,18 +137,19 @@ class Clock:
         """An empty DAG whose lowest round is ``first_round``.
 
         A node that joins late passes the last committed leader of its checkpoint as ``resume_at``
-        and adds the ticks of the 64 rounds before it and of those after: slots are decided from
-        the next one on, once that leader is held. ``era_seed`` is 32 bytes.
+        and adds the ticks of the 64 rounds before it and of those after: slots are given out from
+        the next one on, once that leader is held and the two slots before it are decided.
+        ``era_seed`` is 32 bytes.
         """
         base: int = first_round
         self._next: int = first_round
         """The first slot not given out as decided."""
         self._last: CommitPoint | None = resume_at
         self._gate: Digest = NO_CANDIDATE
-        """The leader to resume from, until it is held."""
+        """The leader to resume from, until all that it and earlier ones cover is known."""
         if resume_at is not None:
             base = max(base, resume_at.round - WINDOW_ROUNDS)
-            self._next = resume_at.round + 1
+            self._next = max(base, resume_at.round - _UNLINKED_SLOTS)
             self._gate = resume_at.digest
         self.table: WitnessTable = table
         self.era: Era = era
@@ -158,11 +163,13 @@ class Clock:
         decided: list[Decided] = []
         outcome = self._dag.receive(tick, report)
         resumed: tuple[Tick, ...] = ()
-        if self._gate and self._gate in self._dag.index:
-            self._resume()
-            resumed = self.covered_ticks()
+        gate = self._dag.index.get(self._gate) if self._gate else None
+        if gate is not None and not gate.covered:
+            self._trust(gate)
         while self._dag.touched:
             self._decide()
+            if gate is not None and self._gate and self._resume(gate):
+                resumed = self.covered_ticks()
             self._sequence(decided, report)
         return Added(
             outcome,
@@ -348,12 +355,30 @@ class Clock:
 
     # From decisions to a sequence.
 
-    def _resume(self) -> None:
-        """The checkpoint's leader is held: what it covers is no later leader's news."""
-        self._cover(self._dag.index[self._gate], self._dag.base)
-        self._gate = NO_CANDIDATE
+    def _trust(self, gate: Node) -> None:
+        """The checkpoint's leader is held: what it covers can be built on."""
+        self._cover(gate, self._dag.base)
         self._dag.retrust()
         self._dag.touched.add(self._next)
+
+    def _resume(self, gate: Node) -> bool:
+        """Cover what the leaders before the checkpoint's cover; whether all of it is known.
+
+        It is no later leader's news. A committed leader is an ancestor of every committed one
+        three rounds later or more, or of the anchor that decided it, but need not be of those in
+        between: what the leaders of the last slots cover is not all in the history of ``gate``.
+        """
+        while self._next < gate.round:
+            slot = self._dag.slots.get(self._next)
+            if slot is None or slot.status == UNDECIDED:
+                return False
+            if slot.chosen is not None:
+                self._cover(slot.chosen, self._dag.base)
+            self._next += 1
+        self._next = gate.round + 1
+        self._gate = NO_CANDIDATE
+        self._dag.retrust()
+        return True
 
     def _sequence(self, decided: list[Decided], report: Report) -> None:
         """Give out decided slots in order; forget what the last committed leader lets us."""

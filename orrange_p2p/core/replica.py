@@ -140,8 +140,9 @@ class Replica:
     ) -> Replica:
         """A market at a verified checkpoint; ``blobs``: its parts and terms by name.
 
-        It goes on once it is given the ticks of the 64 rounds up to the checkpoint's leader; of a
-        checkpoint that closed its era it needs none. Raises ``PeerError`` for blobs that are not
+        It goes on once it is given the ticks of the 64 rounds up to the checkpoint's leader, and of
+        those after it that decide the two slots before; of a checkpoint that closed its era it
+        needs none. Raises ``PeerError`` for blobs that are not
         what their names say, ``KeyError`` for missing ones.
         """
         self = cls(genesis, market_id, checkpoint_epochs)

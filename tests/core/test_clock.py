@@ -348,7 +348,7 @@ def test_a_joiner_decides_nothing_before_it_holds_its_checkpoints_leader() -> No
     """Without that leader's history nobody knows what the next one newly covers."""
     clock = Clock(FOUR, ERA, SEED, resume_at=CommitPoint(Round(2), Digest(bytes(32))))
     assert fill(clock, full_rounds(FOUR, 20)) == []
-    assert (clock.next_round, clock.covered_ticks()) == (3, ())
+    assert (clock.next_round, clock.covered_ticks()) == (0, ())
 
 
 def test_what_cannot_be_checked_any_more_is_held_but_not_built_on() -> None:
@@ -536,6 +536,22 @@ def test_no_ticks_whatever_crash_the_clock(n: int, seed: int) -> None:
     assert {t.digest for t in ticks if t.digest in clock} <= set(
         reference_clock.valid_ticks(ticks, table)
     )
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(dags(), st.randoms(use_true_random=False))
+def test_whoever_joins_at_any_commit_counts_the_same_history(
+    dag: tuple[WitnessTable, list[Tick]], chance: random.Random
+) -> None:
+    """Also where a leader lacks those of the two slots before it among its ancestors."""
+    table, ticks = dag
+    slots = reference_clock.sequence(ticks, table, SEED)
+    for point in slots:
+        if point.leader is None:
+            continue
+        joiner = Clock(table, ERA, SEED, resume_at=CommitPoint(Round(point.round), point.leader))
+        chance.shuffle(ticks)
+        assert as_slots(fill(joiner, ticks)) == slots[point.round + 1 :]
 
 
 # Agreement on an asynchronous network (I1).
