@@ -28,7 +28,7 @@ from orrange_p2p.chains.evm.abi import encode
 from orrange_p2p.core import codec
 from orrange_p2p.core.errors import ConfigError, DeadlineError
 from orrange_p2p.core.genesis import DOMAIN_NAME, PROTOCOL_VERSION, Market
-from orrange_p2p.core.ids import Address, Amount, Epoch
+from orrange_p2p.core.ids import MAX_UINT63, Address, Amount, Epoch, TimeMs
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.crypto.eip712 import domain_separator, signing_digest
 from orrange_p2p.crypto.hashes import keccak256
@@ -322,6 +322,7 @@ def measure_settlement(chain: Anvil) -> dict[str, int]:
             Amount(3 * market.lot_size),
             Amount(number + 1),
             Epoch(7),
+            TimeMs(MAX_UINT63),
         )
         digest = signing_digest(separator, trade.id)
         sides: list[Any] = [

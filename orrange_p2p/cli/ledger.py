@@ -9,8 +9,9 @@ from typing import Any, Final
 import trio
 
 from orrange_p2p.cli.cluster import NodeProcess
+from orrange_p2p.core.swaps import atomic
 
-ENDED: Final = ("settled", "defaulted", "abandoned")
+ENDED: Final = frozenset(state.name.lower() for state in atomic.ENDED)
 PATIENCE_S: Final = 60.0
 """So long nothing may move before waiting for more is given up."""
 LOOK_EVERY_S: Final = 0.5

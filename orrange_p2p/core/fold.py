@@ -28,6 +28,7 @@ from orrange_p2p.core.errors import IllegalTransitionError, PeerError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import (
+    MAX_UINT63,
     ZERO32,
     Address,
     Digest,
@@ -594,6 +595,7 @@ class Fold(MarketState):
                 self.market,
                 self.market_id,
                 self.epoch,
+                TimeMs(min(self.time_ms + self.parameters.trade_lifetime_ms, MAX_UINT63)),
                 ordinal,
                 self._match_group,
                 maker.id,  # type: ignore[arg-type]

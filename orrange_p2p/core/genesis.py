@@ -112,6 +112,8 @@ class Parameters:
     applied_interval_epochs: int = 8
     """Witnesses vouch for the roots of epochs divisible by this."""
     order_lifetime_ms: int = 86_400_000
+    trade_lifetime_ms: int = 3_600_000
+    """From its match on a trade may be settled for so long, by the time of the chain."""
     operations_per_round: int = 64
     """Refill of an author's token bucket."""
     operations_burst: int = 4096

@@ -27,19 +27,20 @@ from orrange_p2p.core.ids import (
     MatchId,
     OrderId,
     Price,
+    TimeMs,
 )
 from orrange_p2p.core.operations import MAX_TERMS_BYTES, Side
 from orrange_p2p.crypto.eip712 import StructType
 
 MATCH_KEY_BYTES: Final = 8 + 4
 """epoch, ordinal // 16."""
-_RECORD: Final = Struct(">I20sQH20sQHBQQBQ32s")
-RECORD_BYTES: Final = 122
+_RECORD: Final = Struct(">I20sQH20sQHBQQQBQ32s")
+RECORD_BYTES: Final = 130
 """One match in a leaf; the last 32 of them name its terms."""
 MAX_SAID_BYTES: Final = 2 * MAX_TERMS_BYTES + 16
 _TRADE: Final = StructType(
     "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
-    "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
+    "uint256 baseAmount,uint256 quoteAmount,uint64 epoch,uint64 expiryMs)"
 )
 
 
@@ -82,6 +83,7 @@ class Match:
     __slots__ = (
         "deadline_epoch",
         "epoch",
+        "expiry_ms",
         "group",
         "id",
         "maker",
@@ -99,6 +101,7 @@ class Match:
         market: Market,
         market_id: MarketId,
         epoch: Epoch,
+        expiry_ms: TimeMs,
         ordinal: int,
         group: MatchGroup,
         maker: OrderId,
@@ -108,6 +111,8 @@ class Match:
         quantity: Lots,
     ) -> None:
         self.epoch = epoch
+        self.expiry_ms = expiry_ms
+        """From then on contracts settle it no more, whoever has the signatures."""
         self.ordinal = ordinal
         """Which fill of its epoch it is, counted from 0."""
         self.group = group
@@ -141,6 +146,7 @@ class Match:
             Amount(self.quantity * market.lot_size),
             Amount(self.quantity * self.price * market.tick_size),
             self.epoch,
+            self.expiry_ms,
         )
 
     def advance(self, event: MatchEvent) -> None:
@@ -170,6 +176,7 @@ class Match:
             self.maker_side,
             self.price,
             self.quantity,
+            self.expiry_ms,
             self.state,
             self.deadline_epoch,
             terms,
@@ -185,7 +192,7 @@ class Match:
             raise MalformedError("a leaf of matches ends within a record")
         (
             ordinal, maker, maker_seq, maker_position, taker, taker_seq, taker_position, side,
-            price, quantity, state, deadline, _,
+            price, quantity, expiry_ms, state, deadline, _,
         ) = _RECORD.unpack(record)  # fmt: skip
         if side > Side.SELL or state > MatchState.TAKER_ACCEPTED:
             raise MalformedError("not a pending match")
@@ -196,6 +203,7 @@ class Match:
             market,
             market_id,
             epoch,
+            TimeMs(expiry_ms),
             ordinal,
             group,
             made_by,
@@ -285,6 +293,8 @@ class Trade(NamedTuple):
     quote_amount: Amount
     """Smallest units of quote; exact, since a tick is a whole number of them per lot."""
     epoch: Epoch
+    expiry_ms: TimeMs
+    """From this time of the chain on it cannot be settled."""
 
     @property
     def id(self) -> MatchId:

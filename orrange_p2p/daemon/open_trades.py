@@ -144,3 +144,8 @@ class OpenTrades:
         elif stands.state is TradeState.ABANDONED:
             self._counters["trades_abandoned"] += 1
             log.error("trade given up: it keeps failing", trade=name.hex())
+        elif stands.state is TradeState.EXPIRED:
+            self._counters["trades_expired"] += 1
+            log.warning("trade not settled in time: it never will be", trade=name.hex())
+            del self._records[name]
+            self._rests_until.pop(name, None)

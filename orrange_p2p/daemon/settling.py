@@ -239,6 +239,26 @@ class Settling:
                     fact = Fact(Event.SHOWN_SETTLED, block=one.block_number, tx_hash=one.tx_hash)
                 await self._trades.show(name, fact)
         await self._trades.finalize(step.cursor.final_number)
+        await self._expire(step.cursor.number)
+
+    async def _expire(self, read_to: int) -> None:
+        """Note which trades can settle no more: by the stamp of a final block that was read.
+
+        The contract is asked as well: a trade that reached us late may have settled before the
+        logs that are read begin.
+        """
+        if not self._trades.at(TradeState.DUE, *_ON_ITS_WAY):
+            return
+        final = await self._chain.finalized()
+        if final.number > read_to:
+            return
+        for trade, _ in self._trades.at(TradeState.DUE, *_ON_ITS_WAY):
+            if trade.trade.expiry_ms > 1000 * final.time_s:
+                continue
+            fact = Fact(Event.OVERDUE)
+            if await self._is_settled(trade.id):
+                fact = Fact(Event.SHOWN_SETTLED, block=final.number)
+            await self._trades.move([trade.id], fact, (TradeState.DUE, *_ON_ITS_WAY))
 
     async def _is_ours(self, name: MatchId, told: Log) -> bool:
         """Whether a failure is that of our transaction. Anyone can make a call fail."""

@@ -41,7 +41,7 @@ class TradeStore(Protocol):
         ...
 
     async def unsettled_trades(self, market: MarketId) -> Sequence[TradeRecord]:
-        """All that are not settled for good, in the order in which they were kept."""
+        """All that neither settled for good nor expired, in the order in which they were kept."""
         ...
 
     async def trades(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
 from operator import attrgetter
+from typing import Final
 
 import trio
 
@@ -26,6 +27,8 @@ from orrange_p2p.store.guard import Owner, advance, check_checkpoint, check_epoc
 from orrange_p2p.store.pages import page
 
 __all__ = ["MemoryStore"]
+
+_FOR_EVER: Final = (TradeState.SETTLED, TradeState.EXPIRED)
 
 
 class MemoryStore:
@@ -163,7 +166,7 @@ class MemoryStore:
     async def unsettled_trades(self, market: MarketId) -> Sequence[TradeRecord]:
         await trio.lowlevel.checkpoint()
         records = self._trades.get(market, {}).values()
-        return [record for record in records if record.progress.state is not TradeState.SETTLED]
+        return [record for record in records if record.progress.state not in _FOR_EVER]
 
     async def trades(
         self, market: MarketId, since: int = 0, *, limit: int = 256

@@ -63,8 +63,12 @@ def record_progress(
 
 
 def unsettled(db: sqlite3.Connection, market: MarketId) -> list[TradeRecord]:
-    """``TradeStore.unsettled_trades``. The 5 is ``SETTLED``, as in the index that serves this."""
-    query = f"SELECT {_RECORD} FROM trades WHERE market = ? AND state <> 5 ORDER BY position"  # noqa: S608
+    """``TradeStore.unsettled_trades``. The 5 is ``SETTLED``, as in the index that serves this; the
+    8 is ``EXPIRED``."""
+    query = (
+        f"SELECT {_RECORD} FROM trades WHERE market = ? AND state <> 5 AND state <> 8"  # noqa: S608
+        " ORDER BY position"
+    )
     return [_record(*row) for row in db.execute(query, (market,))]
 
 

@@ -38,7 +38,7 @@ from orrange_p2p.crypto.eip712 import StructType
 
 TRADE = StructType(
     "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
-    "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
+    "uint256 baseAmount,uint256 quoteAmount,uint64 epoch,uint64 expiryMs)"
 )
 DELEGATION = StructType(
     "Delegation(bytes32 market,address owner,address session,uint64 cap,uint64 expiryMs)"
@@ -97,6 +97,7 @@ class RefMatch:
     price: int
     quantity: int
     ordinal: int = 0
+    expiry_ms: int = 0
     deadline: int = 0
     terms: dict[bytes, bytes] = field(default_factory=dict)
     """What the parties said in their accepts, by author."""
@@ -491,6 +492,7 @@ class ReferenceFold:
                     party.reserved += lots
                 match = RefMatch(b"", self.epoch, other, order, other.place.price, lots)
                 match.ordinal = len(self.matched)
+                match.expiry_ms = self.facts.time_ms + self.parameters.trade_lifetime_ms
                 match.id = self.match_id(match)
                 self.matches.append(match)
                 self.matched.append(match)
@@ -509,6 +511,7 @@ class ReferenceFold:
             match.quantity * self.market.lot_size,
             match.quantity * match.price * self.market.tick_size,
             match.epoch,
+            match.expiry_ms,
         )
         return TRADE.hash(trade)
 
@@ -536,13 +539,14 @@ class ReferenceFold:
                 terms = sha256(codec.encode(sides)).digest()
             key = struct.pack(">QI", match.epoch, match.ordinal // 16)
             record = struct.pack(
-                ">I20sQH20sQHBQQBQ32s",
+                ">I20sQH20sQHBQQQBQ32s",
                 match.ordinal,
                 *match.maker.id,
                 *match.taker.id,
                 match.maker.place.side,
                 match.price,
                 match.quantity,
+                match.expiry_ms,
                 state,
                 match.deadline,
                 terms,

@@ -13,7 +13,6 @@ from orrange_p2p.core.errors import IllegalTransitionError
 from orrange_p2p.core.ids import Address, Amount, Epoch, MarketId, TimeMs
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.swaps.atomic import (
-    ENDED,
     TRANSITIONS,
     Effect,
     Event,
@@ -27,6 +26,7 @@ from orrange_p2p.core.swaps.binding import BoundTrade, Consent
 
 MAKER, TAKER, STRANGER = (Address(name * 20) for name in (b"m", b"t", b"s"))
 DUE = Progress()
+EXPIRY = TimeMs(3_601_000)
 
 
 def after(*facts: Fact, start: Progress = DUE) -> Progress:
@@ -77,6 +77,16 @@ def test_only_what_was_sent_can_fail() -> None:
     assert after(Fact(Event.KEPT), failure, start=batched) == Progress(attempts=1, failures=1)
 
 
+def test_what_no_block_settled_in_time_expires() -> None:
+    sent = after(Fact(Event.BATCHED, intent="settle 1"), Fact(Event.KEPT))
+    for start in (DUE, sent):
+        progress, effects = advance(start, Fact(Event.OVERDUE))
+        assert (progress.state, effects) == (TradeState.EXPIRED, (Effect.TELL_EXPIRED,))
+    shown = after(Fact(Event.SHOWN_SETTLED, block=7), start=sent)
+    with pytest.raises(IllegalTransitionError):
+        advance(shown, Fact(Event.OVERDUE))
+
+
 def test_the_other_party_may_settle_what_was_given_up() -> None:
     for given_up in (
         after(Fact(Event.SHOWN_DEFAULT, block=7, blamed=TAKER), Fact(Event.FINALIZED)),
@@ -122,7 +132,7 @@ def test_settled_is_for_ever_and_told_once(events: list[Event]) -> None:
             assert moved == progress
         assert (moved.block > 0) == (
             moved.state in (TradeState.MINED, TradeState.DENIED)
-            or (moved.state in ENDED and moved.state is not TradeState.ABANDONED)
+            or moved.state in (TradeState.SETTLED, TradeState.DEFAULTED)
         )
         # Whatever is published has a name, and keeps it as long as it may be mined.
         if moved.state is TradeState.PUBLISHING:
@@ -140,10 +150,10 @@ def test_the_maker_sends_and_after_a_while_the_taker_too(
 ) -> None:
     market = MarketId(b"m" * 32)
     consent = Consent(Address(bytes(20)), (), bytes(65))
-    trade = Trade(market, b"f" * 32, TAKER, MAKER, Amount(1), Amount(2), Epoch(3))
+    trade = Trade(market, b"f" * 32, TAKER, MAKER, Amount(1), Amount(2), Epoch(3), EXPIRY)
     bound = BoundTrade(trade, MAKER, TimeMs(1_000), consent, consent)
-    for now_ms in (0, 1_000, 60_999, 61_000, 1 << 60):
-        expected = from_ms is not None and now_ms >= from_ms
+    for now_ms in (0, 1_000, 60_999, 61_000, EXPIRY - 1, EXPIRY, 1 << 60):
+        expected = from_ms is not None and from_ms <= now_ms < EXPIRY
         assert may_send(bound, own, now_ms, fallback_ms=60_000) is expected
 
 
@@ -160,6 +170,7 @@ def test_the_chapter_has_the_same_table() -> None:
         Event.TAKEN_BACK,
         Event.FINALIZED,
         Event.GIVEN_UP,
+        Event.OVERDUE,
     )
     written = {
         (TradeState[state], event): TradeState[cell.strip("` ")]

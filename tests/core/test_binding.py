@@ -167,7 +167,7 @@ def bound_trades(draw: st.DrawFn) -> BoundTrade:
     buyer, seller = draw(addresses), draw(addresses)
     trade = Trade(
         MarketId(draw(names)), draw(names), buyer, seller, draw(amounts), draw(amounts),
-        Epoch(draw(st.integers(0, 1 << 62))),
+        Epoch(draw(st.integers(0, 1 << 62))), TimeMs(draw(st.integers(0, 1 << 62))),
     )  # fmt: skip
     bound_ms = TimeMs(draw(st.integers(0, 1 << 62)))
     maker = draw(st.sampled_from([buyer, seller]))

@@ -8,11 +8,14 @@ from orrange_p2p.core.ticks import Tick
 
 
 def lagging() -> Network:
-    """Four nodes, of which the last was cut off for some rounds."""
+    """Four nodes, of which the last was cut off for some rounds.
+
+    Long enough that the others get on even if they wait out its timeout as a leader.
+    """
     network = Network(21, max_delay_ms=40)
     network.run(900)
     network.part([0, 1, 2], [3])
-    network.run(1800, write_every_ms=0)
+    network.run(3400, write_every_ms=0)
     return network
 
 
@@ -39,7 +42,7 @@ def test_a_listed_entry_that_nobody_has_is_given_up() -> None:
     ahead, behind = network.nodes[0], network.nodes[3]
     author = network.authors[0]
     network.publish(author, author.random_operations())
-    network.run(2600, write_every_ms=0)
+    network.run(4200, write_every_ms=0)
     for fact in ahead.durable.values():
         if isinstance(fact, Tick):
             behind.replica.add_tick(fact)

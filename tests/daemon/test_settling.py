@@ -110,18 +110,31 @@ class World:
         )
         return base, quote
 
-    def trade(self, seller: MemorySigner = TAKER, *, bound_ms: int | None = None) -> BoundTrade:
+    def trade(
+        self,
+        seller: MemorySigner = TAKER,
+        *,
+        bound_ms: int | None = None,
+        lifetime_ms: int = 3_600_000,
+    ) -> BoundTrade:
         """The maker buys 3 for 700; two signatures."""
+        now_ms = SystemClock().wall_ms() if bound_ms is None else bound_ms
         fill = sha256(b"%d" % next(self._numbers)).digest()
         trade = Trade(
-            self.market.id, fill, MAKER.address, seller.address, Amount(3), Amount(700), Epoch(1)
+            self.market.id,
+            fill,
+            MAKER.address,
+            seller.address,
+            Amount(3),
+            Amount(700),
+            Epoch(1),
+            TimeMs(SystemClock().wall_ms() + lifetime_ms),
         )
         digest = signing_digest(self.genesis.separator, trade.id)
         sides = [
             Consent(NOBODY, (), signer.sign(digest))  # type: ignore[arg-type]
             for signer in (MAKER, seller)
         ]
-        now_ms = SystemClock().wall_ms() if bound_ms is None else bound_ms
         return BoundTrade(trade, MAKER.address, TimeMs(now_ms), *sides)
 
     def settling(
@@ -219,6 +232,49 @@ async def test_the_other_party_sends_when_the_maker_does_not() -> None:
 
         await until(settled)
         assert chain.held(TAKER) == (FUNDS - 3, FUNDS + 700)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_trade_that_nobody_settled_in_time_expires_by_the_chain_s_time() -> None:
+    """Our own clock has not moved: it is the final block's stamp that counts."""
+    async with world(mines=False) as chain, trio.open_nursery() as nursery:
+        store = MemoryStore()
+        brief, long = chain.trade(lifetime_ms=600_000), chain.trade(lifetime_ms=7_200_000)
+        await store.keep_bindings(chain.market.id, Taken({}, (brief, long), ()))
+        taker = chain.settling(TAKER, store)  # whose turn it is not
+        nursery.start_soon(taker.run)
+        await until(lambda: read_any(taker))
+        await rpc(chain.port, "evm_increaseTime", 3_600)
+        await mine(chain.port)
+        late = (await chain.chain.head()).number
+        await until(lambda: read_past(taker, late - 1))
+        assert await chain.counted(store) == {TradeState.DUE: 2}  # that block may be replaced
+        nursery.start_soon(keep_mining, chain.port)
+
+        async def expired() -> bool:
+            return await chain.counted(store) == {TradeState.DUE: 1, TradeState.EXPIRED: 1}
+
+        await until(expired)
+        (left,) = await store.unsettled_trades(chain.market.id)
+        assert left.trade == long
+        assert taker._counters["settlements_sent"] == 0
+        assert taker._counters["trades_expired"] == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_trade_that_settled_before_its_time_is_not_said_to_have_expired() -> None:
+    """Settled before this node read anything, and looked at after the expiry."""
+    async with world() as chain, trio.open_nursery() as nursery:
+        maker_store, taker_store = MemoryStore(), MemoryStore()
+        trade = chain.trade(lifetime_ms=600_000)
+        for store in (maker_store, taker_store):
+            await store.keep_bindings(chain.market.id, Taken({}, (trade,), ()))
+        await settle_all(chain, maker_store, FINAL)
+        await rpc(chain.port, "evm_increaseTime", 3_600)
+        taker = chain.settling(TAKER, taker_store)
+        nursery.start_soon(taker.run)
+        await until(lambda: is_final(chain, taker_store))
+        assert taker._counters["settlements_sent"] == 0
         nursery.cancel_scope.cancel()
 
 

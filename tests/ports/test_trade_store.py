@@ -67,7 +67,7 @@ def consent(content: bytes) -> Consent:
 
 def bound(number: int, market: MarketId = MARKET) -> BoundTrade:
     most = Amount((1 << 256) - 1)
-    trade = Trade(market, bytes([number]) * 32, ALICE, BOB, Amount(1), most, Epoch(3))
+    trade = Trade(market, bytes([number]) * 32, ALICE, BOB, Amount(1), most, Epoch(3), TimeMs(9))
     return BoundTrade(trade, BOB, TimeMs(7), consent(b"alice"), consent(b"bob"))
 
 
@@ -120,11 +120,11 @@ async def test_what_is_not_kept_stands_nowhere(opened: Open) -> None:
 
 async def test_what_is_settled_is_looked_at_no_more(opened: Open) -> None:
     async with opened() as store:
-        await store.keep_bindings(MARKET, made(*map(bound, range(1, 9))))
+        await store.keep_bindings(MARKET, made(*map(bound, range(1, 10))))
         states = {bound(n + 1).id: Progress(state) for n, state in enumerate(TradeState)}
         await store.record_progress(MARKET, states)
         left = {record.progress.state for record in await store.unsettled_trades(MARKET)}
-        assert left == set(TradeState) - {TradeState.SETTLED}
+        assert left == set(TradeState) - {TradeState.SETTLED, TradeState.EXPIRED}
         assert await store.count_trades(MARKET) == dict.fromkeys(TradeState, 1)
 
 

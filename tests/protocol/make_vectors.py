@@ -112,6 +112,7 @@ def network(name: str = "vectors", **changes: Any) -> Genesis:
                 penalty_epochs=4,
                 applied_interval_epochs=1,
                 order_lifetime_ms=60_000,
+                trade_lifetime_ms=30_000,
                 operations_per_round=2,
                 operations_burst=8,
                 open_orders=4,
@@ -334,12 +335,19 @@ def eip712_vectors() -> Json:
         delegation_digest(separator, *delegation),
     )
     trade = Trade(
-        market, sha256(b"m").digest(), address("alice"), address("bob"), MOST * 1000, MOST**2, 9
+        market,
+        sha256(b"m").digest(),
+        address("alice"),
+        address("bob"),
+        MOST * 1000,
+        MOST**2,
+        9,
+        START_MS,
     )
     case(
         "trade",
         "Trade(bytes32 market,bytes32 fill,address buyer,address seller,"
-        "uint256 baseAmount,uint256 quoteAmount,uint64 epoch)",
+        "uint256 baseAmount,uint256 quoteAmount,uint64 epoch,uint64 expiryMs)",
         trade,
         accept_of("alice", trade.id).digest(separator),
     )

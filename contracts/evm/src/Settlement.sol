@@ -28,6 +28,8 @@ contract Settlement is EIP712, Nonces, ReentrancyGuardTransient {
         uint256 baseAmount;
         uint256 quoteAmount;
         uint64 epoch;
+        /// In milliseconds since 1970, by the block's time.
+        uint64 expiryMs;
     }
 
     /// How one side of a trade signed, and who pays for it.
@@ -102,6 +104,7 @@ contract Settlement is EIP712, Nonces, ReentrancyGuardTransient {
     error NotListed(bytes32 market);
     error WrongChain();
     error Ended(bytes32 id);
+    error Expired(bytes32 id);
     error NotSigned(address author);
     error SameOwner();
     error NotDelegated(address session);
@@ -113,7 +116,7 @@ contract Settlement is EIP712, Nonces, ReentrancyGuardTransient {
     error BadFee();
 
     bytes32 private constant _TRADE = keccak256(
-        "Trade(bytes32 market,bytes32 fill,address buyer,address seller,uint256 baseAmount,uint256 quoteAmount,uint64 epoch)"
+        "Trade(bytes32 market,bytes32 fill,address buyer,address seller,uint256 baseAmount,uint256 quoteAmount,uint64 epoch,uint64 expiryMs)"
     );
     bytes32 private constant _TRADES = keccak256("Trades(bytes32 root)");
     bytes32 private constant _DELEGATION =
@@ -202,6 +205,7 @@ contract Settlement is EIP712, Nonces, ReentrancyGuardTransient {
         Trade calldata trade = settling.trade;
         bytes32 id = idOf(trade);
         if (states[id] != State.Open) revert Ended(id);
+        if (block.timestamp * 1000 >= trade.expiryMs) revert Expired(id);
         MarketRecord.Market memory market = markets[trade.market];
         if (market.lotSize == 0) revert NotListed(trade.market);
         _requireSigned(trade.buyer, id, settling.buyer);

@@ -68,6 +68,7 @@ abstract contract SettlementSetUp is Test {
     Token base = new Token("BASE");
     Token quote = new Token("QUOTE");
     uint256 constant LOT = 1000;
+    uint64 constant EXPIRY_MS = 2_000_000_000_000;
     bytes32 market;
     uint256 aliceKey = uint256(keccak256("alice"));
     uint256 bobKey = uint256(keccak256("bob"));
@@ -100,7 +101,7 @@ abstract contract SettlementSetUp is Test {
 
     /// Alice buys from Bob.
     function trade(uint256 number) internal view returns (Settlement.Trade memory) {
-        return Settlement.Trade(market, bytes32(number), alice, bob, 3 * LOT, 60_000, 7);
+        return Settlement.Trade(market, bytes32(number), alice, bob, 3 * LOT, 60_000, 7, EXPIRY_MS);
     }
 
     function sign(uint256 key, bytes32 structHash) internal view returns (bytes memory) {
@@ -279,6 +280,16 @@ contract SettlementTest is SettlementSetUp {
         for (uint256 i = 0; i < logs.length; ++i) {
             assertNotEq(logs[i].topics[0], Settlement.Defaulted.selector);
         }
+    }
+
+    function test_a_trade_settles_until_it_expires() public {
+        vm.warp(EXPIRY_MS / 1000 - 1);
+        assertEq(settle(signed(trade(1))), 1);
+        vm.warp(EXPIRY_MS / 1000);
+        expectFailed(signed(trade(2)), Settlement.Expired.selector);
+        Settlement.Settling memory longer = signed(trade(3));
+        longer.trade.expiryMs += 1000;
+        expectFailed(longer, Settlement.NotSigned.selector);
     }
 
     function test_a_party_may_refuse() public {
@@ -490,7 +501,8 @@ contract SettlementTest is SettlementSetUp {
             file.readAddress(".valid[3].values[3]"),
             file.readUint(".valid[3].values[4]"),
             file.readUint(".valid[3].values[5]"),
-            uint64(file.readUint(".valid[3].values[6]"))
+            uint64(file.readUint(".valid[3].values[6]")),
+            uint64(file.readUint(".valid[3].values[7]"))
         );
         assertEq(
             Network.digest(file.readBytes32(".domain.separator"), settlement.idOf(one)),

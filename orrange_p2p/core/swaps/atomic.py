@@ -51,9 +51,13 @@ class TradeState(enum.IntEnum):
     """In a final block: one side could not pay, or took its signature back."""
     ABANDONED = 7
     """It failed ``MAX_FAILURES`` times with nobody to blame."""
+    EXPIRED = 8
+    """A final block's time is past its expiry: it can settle no more, and nobody is to blame."""
 
 
-ENDED: Final = frozenset({TradeState.SETTLED, TradeState.DEFAULTED, TradeState.ABANDONED})
+ENDED: Final = frozenset(
+    {TradeState.SETTLED, TradeState.DEFAULTED, TradeState.ABANDONED, TradeState.EXPIRED}
+)
 """Nothing more is done about it here; the other party may still settle what is not settled."""
 
 
@@ -78,6 +82,8 @@ class Event(enum.IntEnum):
     """The block that showed it is final."""
     GIVEN_UP = 8
     """It failed too often."""
+    OVERDUE = 9
+    """A final block is past its expiry, and no block up to that one showed how it ended."""
 
 
 class Effect(enum.IntEnum):
@@ -88,6 +94,7 @@ class Effect(enum.IntEnum):
     TELL_SETTLED = 1
     TELL_DEFAULT = 2
     TELL_ABANDONED = 3
+    TELL_EXPIRED = 4
 
 
 _S, _E = TradeState, Event
@@ -97,6 +104,10 @@ TRANSITIONS: Final[dict[tuple[TradeState, Event], tuple[TradeState, tuple[Effect
     (_S.PUBLISHING, _E.KEPT): (_S.SENT, ()),
     (_S.PUBLISHING, _E.LOST): (_S.DUE, ()),
     (_S.SENT, _E.LOST): (_S.DUE, ()),
+    **{
+        (state, _E.OVERDUE): (_S.EXPIRED, (Effect.TELL_EXPIRED,))
+        for state in (_S.DUE, _S.PUBLISHING, _S.SENT)
+    },
     # The other party may have sent it, so a block can show it in any state.
     **{
         (state, _E.SHOWN_SETTLED): (_S.MINED, ())
@@ -113,7 +124,7 @@ TRANSITIONS: Final[dict[tuple[TradeState, Event], tuple[TradeState, tuple[Effect
     },
     **{
         (state, event): (state, ())
-        for state in (_S.DENIED, _S.DEFAULTED, _S.ABANDONED)
+        for state in (_S.DENIED, _S.DEFAULTED, _S.ABANDONED, _S.EXPIRED)
         for event in (_E.SHOWN_DEFAULT, _E.SHOWN_FAILURE)
     },
     # The transactions of the replaced block come back into a later one, as a rule.
@@ -188,7 +199,10 @@ def advance(progress: Progress, fact: Fact) -> tuple[Progress, tuple[Effect, ...
 
 def may_send(trade: BoundTrade, own: Container[Address], now_ms: int, fallback_ms: int) -> bool:
     """Whether it is the turn of a party with the keys ``own``: the maker's at once, the other's
-    too once the maker had ``fallback_ms``. Both sending does no harm, it costs the second a fee."""
+    too once the maker had ``fallback_ms``. Both sending does no harm, it costs the second a fee.
+    Nobody's once it has expired."""
+    if now_ms >= trade.trade.expiry_ms:
+        return False
     if trade.maker in own:
         return True
     is_party = trade.trade.buyer in own or trade.trade.seller in own

@@ -70,9 +70,9 @@ class BoundTrade(NamedTuple):
         return self.trade.id
 
     def encode(self) -> bytes:
-        *parties, base, quote, epoch = self.trade
+        *parties, base, quote, epoch, expiry_ms = self.trade
         amounts = base.to_bytes(32, "big"), quote.to_bytes(32, "big")
-        trade = (*parties, *amounts, epoch)
+        trade = (*parties, *amounts, epoch, expiry_ms)
         return codec.encode((trade, self.maker, self.bound_ms, self.buyer, self.seller))
 
     @classmethod
@@ -80,7 +80,9 @@ class BoundTrade(NamedTuple):
         """Raises ``MalformedError``."""
         value = codec.decode_canonical(data, MAX_BOUND_BYTES)
         trade, maker, bound_ms, buyer, seller = codec.array(value, 5, "bound trade")
-        market, fill, bought_by, sold_by, base, quote, epoch = codec.array(trade, 7, "trade")
+        market, fill, bought_by, sold_by, base, quote, epoch, expiry_ms = codec.array(
+            trade, 8, "trade"
+        )
         bound = cls(
             Trade(
                 MarketId(codec.octets(market, 32, "market")),
@@ -90,6 +92,7 @@ class BoundTrade(NamedTuple):
                 _amount(base),
                 _amount(quote),
                 Epoch(codec.uint(epoch, "epoch")),
+                TimeMs(codec.uint(expiry_ms, "expiry_ms")),
             ),
             Address(codec.octets(maker, 20, "maker")),
             TimeMs(codec.uint(bound_ms, "bound_ms")),
