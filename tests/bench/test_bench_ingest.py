@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0x01f3bf6977d954a6779e466f18622df4d18dd616db12a4f1af24d4f475e3769c"
+ROOT_OF_1500 = "0x40df273f1351e0e6489c65e04244a3c57e69222739595f97882fba6b74b48d85"
 
 
 @pytest.fixture(scope="module")
