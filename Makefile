@@ -19,7 +19,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench chaos soak fuzz contracts compile pure lock clean
+.PHONY: help setup demo test check format bench chaos soak fuzz contracts audit compile pure lock clean
 
 help:
 	@echo 'make demo     four nodes on this machine: one order book, trades that settle (ARGS="--json")'
@@ -31,6 +31,7 @@ help:
 	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
 	@echo 'make fuzz     every decoder, guided by coverage (SECONDS=20 for each)'
 	@echo 'make contracts  compile contracts/evm into the package'
+	@echo 'make audit    slither and halmos over the contracts, and mutants that halmos must refute'
 	@echo 'make setup    create $(VENV) with everything pinned, compile the core'
 	@echo 'make compile  compile the core in place       make pure  run it interpreted again'
 	@echo 'make lock     resolve requirements/*.txt again (UPGRADE=--upgrade for new versions)'
@@ -79,6 +80,9 @@ fuzz: $(FUZZ)/.installed
 contracts: setup
 	@cd $(EVM) && node_modules/@foundry-rs/forge-*/bin/forge build --offline --quiet
 	@$(BIN)/python tools/evm_artifacts.py write
+
+audit: setup $(AUDIT)/.installed
+	@$(AUDIT)/bin/python tests/contracts/audit.py $(ARGS)
 
 # --- environments -------------------------------------------------------------------------------
 
@@ -158,9 +162,11 @@ $(PEERS)/.installed: requirements/build.txt requirements/bench-peers.txt tools/i
 	@touch $@
 
 $(FUZZ)/.installed: requirements/build.txt requirements/fuzz.txt
-	$(call make_venv,$(FUZZ))
+$(AUDIT)/.installed: requirements/build.txt requirements/audit.txt
+$(FUZZ)/.installed $(AUDIT)/.installed:
+	$(call make_venv,$(@D))
 	@for file in $^; do \
-	 PIP_DISABLE_PIP_VERSION_CHECK=1 $(FUZZ)/bin/python -m pip --quiet $(LOCKED) -r $$file \
+	 PIP_DISABLE_PIP_VERSION_CHECK=1 $(@D)/bin/python -m pip --quiet $(LOCKED) -r $$file \
 	 || exit 1; done
 	@touch $@
 
@@ -194,8 +200,9 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@$(UV) pyproject.toml --extra devnet --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(UV) --group peers -o requirements/bench-peers.txt
 	@$(UV) --group fuzz -c requirements/run.txt -o requirements/fuzz.txt
+	@$(UV) --group audit -o requirements/audit.txt
 
 clean: pure
-	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(JS)/node_modules $(EVM)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(AUDIT) $(JS)/node_modules $(EVM)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
