@@ -35,6 +35,9 @@ GATHER_S: Final = 0.25
 """From the first peer to the first question: others connect meanwhile."""
 STALLED_MS: Final = 5000
 """Without a new epoch for so long, what comes next may be pruned everywhere."""
+ARCHIVE_PATIENCE_MS: Final = 20_000
+"""An archive joins at a state only when peers are known to be further for so long and what lies
+between does not come: after a mere cut-off they still have it, and a join would leave it out."""
 AHEAD_EPOCHS: Final = 64
 """From so many epochs on, fetching a state beats computing it."""
 MAX_ASKED: Final = 8
@@ -83,6 +86,8 @@ class Joining:
         """The contradiction after which we computed our state anew last."""
         self._epoch = Epoch(0)
         self._moved_ms = node.clock.monotonic_ms()
+        self._behind_ms = self._moved_ms
+        """Since when peers are known to be further and no epoch comes."""
 
     async def run(self) -> None:
         """Look whether to join, and do, until cancelled."""
@@ -106,7 +111,9 @@ class Joining:
         now_ms = self._node.clock.monotonic_ms()
         epoch = self._node.replica.epoch
         if epoch != self._epoch:
-            self._epoch, self._moved_ms = epoch, now_ms
+            self._epoch, self._moved_ms, self._behind_ms = epoch, now_ms, now_ms
+        if not self._repair.is_behind():
+            self._behind_ms = now_ms
         halt = self._node.replica.halt
         if halt is not None and halt.reason is not HaltReason.CONTRADICTED:
             return  # honest witnesses disagree: there is nobody to believe
@@ -121,7 +128,7 @@ class Joining:
         least = Epoch(epoch + 1 if is_stalled or epoch == 0 else epoch + AHEAD_EPOCHS)
         if halt is not None:
             least = Epoch(max(halt.epoch, 1))
-        elif self._is_archive and not is_stalled:
+        elif self._is_archive and now_ms - self._behind_ms < ARCHIVE_PATIENCE_MS:
             return  # as long as peers have the history, an archive takes it
         offers = [offer for offer in await self._offers() if offer.epoch >= least]
         for offer in sorted(offers, reverse=True):

@@ -50,13 +50,11 @@ class Net:
     async def transport(self, name: str) -> MemoryTransport:
         return await self.stack.enter_async_context(self.network.open_transport(name))
 
-    async def start(self, sabotaged: int = -1, *, is_chronic: bool = True) -> None:
+    async def start(self, sabotaged: int = -1, **how: bool) -> None:
         for number, party in enumerate(self.parties):
             is_sick = number == sabotaged
             self.nodes.append(
-                await self.add(
-                    f"n{number}", party, is_sick=is_sick, is_witness=True, is_chronic=is_chronic
-                )
+                await self.add(f"n{number}", party, is_sick=is_sick, is_witness=True, **how)
             )
 
     async def add(self, name: str, party: Party, **how: bool) -> Node:
@@ -72,6 +70,7 @@ class Net:
         is_witness: bool = False,
         is_connected: bool = True,
         is_chronic: bool = True,
+        is_archive: bool = False,
     ) -> Node:
         """``is_chronic``: it computes the same epochs wrong however often it does."""
         broken: list[Fold] = []
@@ -96,6 +95,7 @@ class Net:
             traders=[party.trader] if is_witness else (),
             after_apply=break_it if is_sick else None,
             checkpoint_epochs=INTERVAL,
+            archive=is_archive,
         )
 
     async def place(self, count: int) -> None:
@@ -136,6 +136,48 @@ async def test_who_joins_when_all_have_pruned_has_the_same_root_and_goes_on(
         assert len(common_roots([*net.nodes, late])) == 1
         assert late.counters["join_lies"] == 0
         assert len(late.joining[MARKET.id].sources) > 1
+
+
+@pytest.fixture
+def quick_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `quick_checkpoints`: a cut-off of a second here is one of many seconds elsewhere."""
+    monkeypatch.setattr("orrange_p2p.daemon.joining.STALLED_MS", 300)
+    monkeypatch.setattr("orrange_p2p.daemon.joining.REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("orrange_p2p.daemon.repair.REQUEST_TIMEOUT_S", 0.5)
+
+
+@pytest.mark.usefixtures("quick_stalls")
+async def test_an_archive_that_was_cut_off_leaves_out_nothing_that_peers_have() -> None:
+    async with AsyncExitStack() as stack:
+        net = Net(stack)
+        await net.start(is_archive=True)
+        await net.place(4)
+        *others, alone = net.nodes
+        market = market_of(alone)
+        await until(lambda: market.totals["orders"] == 40, net.nodes)
+        net.network.partition([node.transport for node in others])
+        cut_off_at = market.replica.epoch
+        await until(lambda: market_of(others[0]).replica.epoch >= cut_off_at + 40, others)
+        net.network.heal()
+        epoch = market_of(others[0]).replica.epoch
+        await until(lambda: market.replica.epoch >= epoch, others)
+        assert alone.counters["joins"] == 0
+        applied = await net.parties[3].store.epochs(MARKET.id, Epoch(1))
+        assert [record.epoch for record in applied][: epoch - 1] == list(range(1, epoch))
+        assert len(common_roots(net.nodes)) == 1
+
+
+@pytest.mark.usefixtures("quick_stalls")
+async def test_an_archive_joins_where_the_history_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orrange_p2p.daemon.joining.ARCHIVE_PATIENCE_MS", 1000)
+    async with AsyncExitStack() as stack:
+        net = Net(stack)
+        await net.start()
+        await net.place(8)
+        await net.until_pruned()
+        late = await net.add("late", Party(9), is_archive=True)
+        await until(joined(late), net.nodes)
+        assert market_of(late).replica.fold.live_order_count == 80
 
 
 async def test_a_restart_starts_at_the_own_checkpoint_and_reads_the_rest() -> None:
