@@ -23,6 +23,7 @@ from orrange_p2p.core.ids import (
     TimeMs,
     Weight,
 )
+from orrange_p2p.core.swaps.schedule import chain_classes
 from orrange_p2p.core.ticks import MAX_WITNESSES
 from orrange_p2p.crypto.eip712 import domain_separator
 from orrange_p2p.crypto.hashes import sha256
@@ -63,6 +64,8 @@ class Market:
             raise ConfigError("a market needs two different assets")
         if self.settlement not in SETTLEMENT_KINDS:
             raise ConfigError(f"settlement {self.settlement!r}: one of {SETTLEMENT_KINDS}")
+        if self.settlement == "htlc":
+            chain_classes(self.timing)
         _at_least_one(self, "tick_size", "lot_size", "rate_numerator", "rate_denominator")
         if not 0 <= self.volatility_ppm <= MAX_UINT63:
             raise ConfigError("volatility_ppm must be in 0 .. 2^63-1")

@@ -24,6 +24,15 @@ def address_of(public_key: PublicKey) -> bytes:
     return keccak256(public_key.format(compressed=False)[1:])[12:]
 
 
+def is_public_key(octets: bytes) -> bool:
+    """Whether it encodes a point of the curve, compressed or not."""
+    try:
+        PublicKey(octets)
+    except ValueError:
+        return False
+    return True
+
+
 def sign(key: PrivateKey, digest: bytes) -> bytes:
     """Sign a 32-byte digest. The library already normalises to low s."""
     signature = key.sign_recoverable(digest, hasher=None)

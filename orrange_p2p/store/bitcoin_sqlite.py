@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 
-from orrange_p2p.core.errors import ConfigError, StoreError
+from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Amount, MatchId
 from orrange_p2p.core.swaps.legs import Lock
 from orrange_p2p.ports.bitcoin import BitcoinAttempt, BitcoinIntent, Kept, KeptBlock
+from orrange_p2p.store.private_file import FileKind, PrivateFile
 
 __all__ = ["SqliteBitcoin", "open_sqlite_bitcoin"]
 
-_T = TypeVar("_T")
-_APPLICATION_ID: Final = 0x4F524342  # "ORCB"
-_VERSION: Final = 1
-_BUSY_MS: Final = 500
 KEPT_BLOCKS: Final = 2_016
 """A reorganisation of more than two weeks is nobody's to handle."""
 
@@ -69,58 +64,28 @@ CREATE TABLE preimages (preimage BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
 """
 
 
+_KIND: Final = FileKind("the file of a Bitcoin wallet", 0x4F524342, 1, _SCHEMA)
+
+
 class SqliteBitcoin:
     """Implements ``BitcoinStore``. Made by ``open_sqlite_bitcoin``."""
 
     def __init__(self, path: Path, chain: str) -> None:
-        """Blocks. Raises ``ConfigError`` for the file of another chain or a newer version."""
-        self._path = path
-        self._turn = trio.Lock()
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the store {path} cannot be opened: {error}") from None
-        try:
-            with self._errors():
-                self._prepare(chain)
-        except (ConfigError, StoreError):
-            self._db.close()
-            raise
-
-    def _prepare(self, chain: str) -> None:
-        for pragma in (
-            f"busy_timeout={_BUSY_MS}",
-            "locking_mode=EXCLUSIVE",  # one process per wallet; a second one is told
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            self._db.execute(f"PRAGMA {pragma}")
-        with self._transaction():
-            found = tuple(
-                self._db.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("application_id", "user_version")
-            )
-            empty = not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-            if found == (0, 0) and empty:
-                for statement in _SCHEMA.split(";\n")[:-1]:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
-                self._db.execute("INSERT INTO meta VALUES ('chain', ?)", (chain.encode(),))
-            elif found != (_APPLICATION_ID, _VERSION):
-                raise ConfigError(
-                    f"{self._path} is not the file of a Bitcoin wallet, or a newer one"
-                )
-            (kept,) = self._db.execute("SELECT value FROM meta WHERE name='chain'").fetchone()
-            if kept != chain.encode():
-                raise ConfigError(f"{self._path} belongs to chain {kept.decode()}, not {chain}")
+        """Blocks. Raises as ``PrivateFile``, and ``ConfigError`` for the file of another chain."""
+        row = (chain.encode(),)
+        self._file = PrivateFile(
+            path, _KIND, lambda db: db.execute("INSERT INTO meta VALUES ('chain', ?)", row)
+        )
+        self._db = self._file.db
+        (kept,) = self._db.execute("SELECT value FROM meta WHERE name='chain'").fetchone()
+        if kept != chain.encode():
+            self._file.close()
+            raise ConfigError(f"{path} belongs to chain {kept.decode()}, not {chain}")
 
     # --- the port ---
 
     async def load(self) -> Kept:
-        return await self._run(self._load)
+        return await self._file.run(self._load)
 
     async def connect(self, block: KeptBlock, found: Sequence[tuple[int, bytes]]) -> None:
         def write() -> None:
@@ -129,21 +94,21 @@ class SqliteBitcoin:
             oldest = block.height - KEPT_BLOCKS
             self._db.execute("DELETE FROM blocks WHERE height <= ?", (oldest,))
 
-        await self._run(write)
+        await self._file.run(write)
 
     async def disconnect(self, height: int) -> None:
         def write() -> None:
             self._db.execute("DELETE FROM blocks WHERE height > ?", (height,))
             self._db.execute("DELETE FROM transactions WHERE height > ?", (height,))
 
-        await self._run(write)
+        await self._file.run(write)
 
     async def watch(self, script: bytes, found: Sequence[tuple[int, bytes]]) -> None:
         def write() -> None:
             self._db.execute("INSERT OR IGNORE INTO scripts VALUES (?)", (script,))
             self._insert(found)
 
-        await self._run(write)
+        await self._file.run(write)
 
     async def add(self, intent: BitcoinIntent, attempt: BitcoinAttempt | None) -> None:
         def write() -> None:
@@ -163,11 +128,11 @@ class SqliteBitcoin:
                     (intent.name, number, *attempt),
                 )
 
-        await self._run(write)
+        await self._file.run(write)
 
     async def add_preimage(self, preimage: bytes) -> None:
         query = "INSERT OR IGNORE INTO preimages VALUES (?)"
-        await self._run(lambda: self._db.execute(query, (preimage,)))
+        await self._file.run(lambda: self._db.execute(query, (preimage,)))
 
     # --- in the thread ---
 
@@ -198,41 +163,9 @@ class SqliteBitcoin:
             [preimage for (preimage,) in read("SELECT preimage FROM preimages")],
         )
 
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        """Never abandons the thread: what was begun is finished, or rolled back."""
-
-        def guarded() -> _T:
-            with self._errors(), self._transaction():
-                return call()
-
-        async with self._turn:
-            return await trio.to_thread.run_sync(guarded)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise StoreError(f"{self._path} is in use by another process") from None
-            raise StoreError(f"the store {self._path} failed: {error}") from None
-
     async def aclose(self) -> None:
         """Wait for the write under way and close the file."""
-        with trio.CancelScope(shield=True):
-            async with self._turn:
-                await trio.to_thread.run_sync(self._db.close)
+        await self._file.aclose()
 
 
 @asynccontextmanager

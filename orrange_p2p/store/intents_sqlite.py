@@ -5,26 +5,21 @@ Apart from the node's store, since a chain outlives networks: the same key sends
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
 
-from orrange_p2p.core.errors import CallerError, ConfigError, StoreError
+from orrange_p2p.core.errors import CallerError, ConfigError
 from orrange_p2p.core.ids import Address, Amount
 from orrange_p2p.ports.chain import Attempt, Intent, IntentRecord, IntentState, Outcome
+from orrange_p2p.store.private_file import FileKind, PrivateFile
 
 __all__ = ["SqliteIntents", "open_sqlite_intents"]
 
-_T = TypeVar("_T")
-_APPLICATION_ID: Final = 0x4F524349  # "ORCI"
-_VERSION: Final = 1
 _CHAIN: Final = "store.chain"
-_BUSY_MS: Final = 500
 
 _SCHEMA: Final = """
 CREATE TABLE intents (
@@ -59,6 +54,7 @@ CREATE TABLE outcomes (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID, STRICT;
 """
 
+_KIND: Final = FileKind("a file of sent transactions", 0x4F524349, 1, _SCHEMA)  # "ORCI"
 _SELECT: Final = """
 SELECT i.*, o.state, o.tx_hash, o.block_number, o.block_hash, o.fee_wei
 FROM intents i LEFT JOIN outcomes o ON o.name = i.name
@@ -69,71 +65,34 @@ class SqliteIntents:
     """Implements ``IntentStore``. Made by ``open_sqlite_intents``."""
 
     def __init__(self, path: Path, chain: str) -> None:
-        """Blocks. Raises ``ConfigError`` for the file of another chain or a newer version."""
-        self._path = path
-        self._turn = trio.Lock()
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the store {path} cannot be opened: {error}") from None
-        try:
-            with self._errors():
-                self._prepare(chain)
-        except (ConfigError, StoreError):
-            self._db.close()
-            raise
-
-    def _prepare(self, chain: str) -> None:
-        for pragma in (
-            f"busy_timeout={_BUSY_MS}",
-            "locking_mode=EXCLUSIVE",  # one process per key; a second one is told
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            self._db.execute(f"PRAGMA {pragma}")
-        with self._transaction():
-            application = self._pragma("application_id")
-            version = self._pragma("user_version")
-            if (
-                application == version == 0
-                and not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
-            ):
-                for statement in _SCHEMA.split(";\n")[:-1]:
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
-                self._db.execute("INSERT INTO meta VALUES (?, ?)", (_CHAIN, chain.encode()))
-            elif (application, version) != (_APPLICATION_ID, _VERSION):
-                raise ConfigError(
-                    f"{self._path} is not a file of sent transactions, or a newer one"
-                )
-            (kept,) = self._db.execute("SELECT value FROM meta WHERE name=?", (_CHAIN,)).fetchone()
-            if kept != chain.encode():
-                raise ConfigError(f"{self._path} belongs to chain {kept.decode()}, not {chain}")
-
-    def _pragma(self, name: str) -> int:
-        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
-        return int(value)
+        """Blocks. Raises as ``PrivateFile``, and ``ConfigError`` for the file of another chain."""
+        row = (_CHAIN, chain.encode())
+        self._file = PrivateFile(
+            path, _KIND, lambda db: db.execute("INSERT INTO meta VALUES (?, ?)", row)
+        )
+        self._db = self._file.db
+        (kept,) = self._db.execute("SELECT value FROM meta WHERE name=?", (_CHAIN,)).fetchone()
+        if kept != chain.encode():
+            self._file.close()
+            raise ConfigError(f"{path} belongs to chain {kept.decode()}, not {chain}")
 
     # --- the port ---
 
     async def add(self, record: IntentRecord) -> None:
-        await self._run(lambda: self._add(record))
+        await self._file.run(lambda: self._add(record))
 
     async def add_attempt(self, name: str, attempt: Attempt) -> None:
-        await self._run(lambda: self._add_attempt(name, attempt))
+        await self._file.run(lambda: self._add_attempt(name, attempt))
 
     async def conclude(self, name: str, outcome: Outcome) -> None:
-        await self._run(lambda: self._conclude(name, outcome))
+        await self._file.run(lambda: self._conclude(name, outcome))
 
     async def get(self, name: str) -> IntentRecord | None:
-        return await self._run(lambda: next(self._records("WHERE i.name=?", name), None))
+        return await self._file.run(lambda: next(self._records("WHERE i.name=?", name), None))
 
     async def pending(self) -> Sequence[IntentRecord]:
         where = "WHERE o.name IS NULL ORDER BY i.sender, i.nonce"
-        return await self._run(lambda: list(self._records(where)))
+        return await self._file.run(lambda: list(self._records(where)))
 
     async def next_nonce(self, sender: Address) -> int:
         query = "SELECT max(nonce) FROM intents WHERE sender=?"
@@ -142,35 +101,34 @@ class SqliteIntents:
             (highest,) = self._db.execute(query, (sender,)).fetchone()
             return 0 if highest is None else int(highest) + 1
 
-        return await self._run(read)
+        return await self._file.run(read)
 
     async def meta(self, name: str) -> bytes | None:
         query = "SELECT value FROM meta WHERE name=?"
-        row = await self._run(lambda: self._db.execute(query, (name,)).fetchone())
+        row = await self._file.run(lambda: self._db.execute(query, (name,)).fetchone())
         return None if row is None else bytes(row[0])
 
     async def set_meta(self, name: str, value: bytes) -> None:
         query = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value=excluded.value"
-        await self._run(lambda: self._db.execute(query, (name, value)))
+        await self._file.run(lambda: self._db.execute(query, (name, value)))
 
     async def backup(self, path: Path) -> None:
         """As ``copy``, while others use the store."""
-        async with self._turn:
-            await trio.to_thread.run_sync(self.copy, path)
+        await self._file.backup(path)
 
-    # --- in the thread ---
+    async def aclose(self) -> None:
+        """Wait for the write under way and close the file."""
+        await self._file.aclose()
 
     def copy(self, path: Path) -> None:
-        """Copy the file into a new one of mode 0600, durable on return. Blocks."""
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror}") from None
-        with self._errors(), closing(sqlite3.connect(path, isolation_level=None)) as copy:
-            self._db.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # one file, whole without its side files
-        with open(path, "rb") as written:
-            os.fsync(written.fileno())
+        """As ``PrivateFile.copy``. Blocks."""
+        self._file.copy(path)
+
+    def close(self) -> None:
+        """Blocks, and waits for nobody."""
+        self._file.close()
+
+    # --- in the thread ---
 
     def _add(self, record: IntentRecord) -> None:
         intent = record.intent
@@ -245,46 +203,6 @@ class SqliteIntents:
                 ),
                 _outcome(*outcome) if outcome[0] is not None else None,
             )
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        """Never abandons the thread: what was begun is finished, or rolled back."""
-
-        def guarded() -> _T:
-            with self._errors(), self._transaction():
-                return call()
-
-        async with self._turn:
-            return await trio.to_thread.run_sync(guarded)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise StoreError(f"{self._path} is in use by another process") from None
-            raise StoreError(f"the store {self._path} failed: {error}") from None
-
-    async def aclose(self) -> None:
-        """Wait for the write under way and close the file."""
-        with trio.CancelScope(shield=True):
-            async with self._turn:
-                await trio.to_thread.run_sync(self.close)
-
-    def close(self) -> None:
-        """Blocks, and waits for nobody."""
-        self._db.close()
 
 
 def _outcome(state: str, tx_hash: bytes, number: int, block_hash: bytes, fee: str) -> Outcome:

@@ -90,6 +90,17 @@ async def test_ending_another_lock_of_the_same_hash_does_not_end_ours() -> None:
         assert (await place.view(lock)).state is LockState.LOCKED
 
 
+async def test_locks_that_share_a_hash_are_claimed_each() -> None:
+    async with swap_chain(31337) as place:
+        first = await place.lock()
+        second = first._replace(amount=Amount(5), timelock_s=first.timelock_s + 1)
+        for lock in (first, second):
+            await place.alice.leg.lock(lock, by_s=0)
+            await place.settle_down()
+            await place.bob.leg.claim(lock, SECRET, by_s=0)
+        assert await place.held(BOB.address) == HELD + first.amount + 5
+
+
 async def test_the_chains_own_coin() -> None:
     async with swap_chain(31337) as place:
         lock = await place.lock(asset=f"{place.name}/slip44:60", amount=Amount(10**15))

@@ -85,7 +85,7 @@ def test_every_field_changes_the_market() -> None:
     others = [
         attrs.evolve(market, base="eip155:31337/slip44:0"),
         attrs.evolve(market, quote="eip155:31337/slip44:0"),
-        attrs.evolve(market, settlement="htlc"),
+        attrs.evolve(market, settlement="escrow"),
         attrs.evolve(market, timing="btc"),
     ]
     for field in attrs.fields(Market):

@@ -117,8 +117,8 @@ class EvmLeg:
 
     async def _send(self, what: str, lock: Lock, data: bytes, value: Amount = _NOTHING) -> None:
         """By an intent named after the lock; by another one if that can do nothing any more."""
-        # Two swaps never share a hash and a sender and a recipient of ours, nor do two legs.
-        label = f"swap {what} {lock.hashlock.hex()}"
+        # Named as the contract names it: whoever reuses a hash must not end what is another's.
+        label = f"swap {what} {sha256(timelock.locked_call(lock)).hexdigest()}"
         for attempt in range(MAX_ATTEMPTS):
             name = f"{label} {attempt}"
             status = await self._chain.status(name)

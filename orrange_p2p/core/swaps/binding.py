@@ -20,7 +20,7 @@ from orrange_p2p.core.matches import Match, Trade
 from orrange_p2p.core.operations import MAX_ACCEPTED, Accept
 from orrange_p2p.crypto import keccak_tree
 
-__all__ = ["Binder", "BoundTrade", "Consent", "Taken"]
+__all__ = ["Binder", "BoundTrade", "Consent", "Taken", "parse_trade", "trade_items"]
 
 MAX_PATH: Final = (MAX_ACCEPTED - 1).bit_length()
 MAX_BOUND_BYTES: Final = 2048
@@ -70,9 +70,7 @@ class BoundTrade(NamedTuple):
         return self.trade.id
 
     def encode(self) -> bytes:
-        *parties, base, quote, epoch, expiry_ms = self.trade
-        amounts = base.to_bytes(32, "big"), quote.to_bytes(32, "big")
-        trade = (*parties, *amounts, epoch, expiry_ms)
+        trade = trade_items(self.trade)
         return codec.encode((trade, self.maker, self.bound_ms, self.buyer, self.seller))
 
     @classmethod
@@ -80,20 +78,8 @@ class BoundTrade(NamedTuple):
         """Raises ``MalformedError``."""
         value = codec.decode_canonical(data, MAX_BOUND_BYTES)
         trade, maker, bound_ms, buyer, seller = codec.array(value, 5, "bound trade")
-        market, fill, bought_by, sold_by, base, quote, epoch, expiry_ms = codec.array(
-            trade, 8, "trade"
-        )
         bound = cls(
-            Trade(
-                MarketId(codec.octets(market, 32, "market")),
-                codec.octets(fill, 32, "fill"),
-                Address(codec.octets(bought_by, 20, "buyer")),
-                Address(codec.octets(sold_by, 20, "seller")),
-                _amount(base),
-                _amount(quote),
-                Epoch(codec.uint(epoch, "epoch")),
-                TimeMs(codec.uint(expiry_ms, "expiry_ms")),
-            ),
+            parse_trade(trade),
             Address(codec.octets(maker, 20, "maker")),
             TimeMs(codec.uint(bound_ms, "bound_ms")),
             Consent._parse(buyer),
@@ -102,6 +88,27 @@ class BoundTrade(NamedTuple):
         if bound.maker not in (bound.trade.buyer, bound.trade.seller):
             raise MalformedError("the maker is none of the parties")
         return bound
+
+
+def trade_items(trade: Trade) -> tuple[codec.Value, ...]:
+    """A trade as the array that is kept."""
+    *parties, base, quote, epoch, expiry_ms = trade
+    return (*parties, base.to_bytes(32, "big"), quote.to_bytes(32, "big"), epoch, expiry_ms)
+
+
+def parse_trade(value: codec.Value) -> Trade:
+    """What ``trade_items`` made. Raises ``MalformedError``."""
+    market, fill, buyer, seller, base, quote, epoch, expiry_ms = codec.array(value, 8, "trade")
+    return Trade(
+        MarketId(codec.octets(market, 32, "market")),
+        codec.octets(fill, 32, "fill"),
+        Address(codec.octets(buyer, 20, "buyer")),
+        Address(codec.octets(seller, 20, "seller")),
+        _amount(base),
+        _amount(quote),
+        Epoch(codec.uint(epoch, "epoch")),
+        TimeMs(codec.uint(expiry_ms, "expiry_ms")),
+    )
 
 
 def _amount(value: codec.Value) -> Amount:
