@@ -19,7 +19,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench chaos soak fuzz contracts audit compile pure lock clean
+.PHONY: help setup demo test check format bench chaos matrix soak fuzz contracts audit compile pure lock clean
 
 help:
 	@echo 'make demo     four nodes on this machine: one order book, trades that settle (ARGS="--json")'
@@ -28,6 +28,7 @@ help:
 	@echo 'make format   let ruff repair formatting and imports'
 	@echo 'make bench    the matcher against others, and the ingest path'
 	@echo 'make chaos    kill, cut off and starve four nodes on a bad line (root; ARGS="--seed 2")'
+	@echo 'make matrix   swaps under every fault at every step, in virtual time (ARGS="--quick")'
 	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
 	@echo 'make fuzz     every decoder, guided by coverage (SECONDS=20 for each)'
 	@echo 'make contracts  compile contracts/evm into the package'
@@ -65,9 +66,12 @@ bench: setup $(PEERS)/.installed
 	@$(BIN)/orrange bench book $(ARGS)
 	@$(BIN)/orrange bench ingest $(ARGS)
 
-# Both end with one line of JSON, and with status 1 if a node fell short.
+# Each ends with one line of JSON, and with status 1 if a node fell short.
 chaos: setup
 	@$(BIN)/python tests/chaos/chaos.py $(ARGS)
+
+matrix: setup
+	@$(BIN)/python tests/swaps/matrix.py --jobs 2 $(ARGS)
 
 soak: setup
 	@$(BIN)/python tests/chaos/soak.py $(ARGS)

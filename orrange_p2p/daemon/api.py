@@ -9,7 +9,8 @@ from attrs import asdict
 
 from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.genesis import Market
-from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq
+from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq, TimeMs
+from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.operations import (
     Amend,
     Cancel,
@@ -21,9 +22,11 @@ from orrange_p2p.core.operations import (
     TimeInForce,
 )
 from orrange_p2p.core.proofs import prove_order
+from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.node import Node
+from orrange_p2p.ports.swaps import SwapRecord
 from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.rpc.server import Method, Params
 
@@ -149,9 +152,13 @@ class _Api:
         the transaction that showed how it ended, ``blamed`` is who did not pay in it."""
         market = self._market(params)
         since = _integer(params, "since", 0)
-        if market.bindings is None:
+        keeper = market.keeper
+        if keeper is None:
             return []
-        rows = await market.bindings.trades(since, MAX_ROWS)
+        if isinstance(keeper, Agreements):
+            swaps = await keeper.swaps(since, MAX_ROWS)
+            return [_swapped(market.market, *row) for row in swaps]
+        rows = await keeper.trades(since, MAX_ROWS)
         return [_trade(market.market, *row) for row in rows]
 
     async def order_proof(self, params: Params) -> Any:
@@ -227,6 +234,11 @@ def _why_not(node: Node) -> str | None:
 
 def _why_no_settlement(node: Node, market: MarketNode) -> str | None:
     """Why trades cannot be settled now; None if they can, or are not by this node."""
+    if market.market.settlement == "htlc":
+        swapping = node.swapping_of(market)
+        if swapping is not None:
+            return swapping.why_not
+        return "this node has not both chains of the market" if node.authors else None
     reasons = (one.why_not for one in node.settling_of(market))
     return next((reason for reason in reasons if reason is not None), None)
 
@@ -299,14 +311,39 @@ def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:
 
 async def _settlement_status(market: MarketNode) -> dict[str, int] | None:
     """How many of our trades stand where; None if this node settles none."""
-    return None if market.bindings is None else await market.bindings.standing()
+    return None if market.keeper is None else await market.keeper.standing()
 
 
 def _trade(market: Market, position: int, record: TradeRecord) -> dict[str, Any]:
     (trade, maker, bound_ms, _, _), progress = record
-    lots = trade.base_amount // market.lot_size
     return {
         "position": position,
+        **_bound(market, trade, maker, bound_ms),
+        "state": progress.state.name.lower(),
+        "failures": progress.failures,
+        "block": progress.block or None,
+        "tx_hash": "0x" + progress.tx_hash.hex() if progress.tx_hash else None,
+        "blamed": "0x" + progress.blamed.hex() if progress.blamed else None,
+    }
+
+
+def _swapped(market: Market, position: int, record: SwapRecord) -> dict[str, Any]:
+    """A trade that a swap settles: what ``swaps`` says more of."""
+    trade, maker, bound_ms, _ = record.deal
+    return {
+        "position": position,
+        **_bound(market, trade, maker, bound_ms),
+        "state": record.progress.state.name.lower(),
+        "failures": 0,
+        "block": None,
+        "tx_hash": record.shown.other_end or record.shown.own_end or None,
+        "blamed": None,
+    }
+
+
+def _bound(market: Market, trade: Trade, maker: Address, bound_ms: TimeMs) -> dict[str, Any]:
+    lots = trade.base_amount // market.lot_size
+    return {
         "id": "0x" + trade.id.hex(),
         "buyer": "0x" + trade.buyer.hex(),
         "seller": "0x" + trade.seller.hex(),
@@ -317,11 +354,6 @@ def _trade(market: Market, position: int, record: TradeRecord) -> dict[str, Any]
         "price": str(trade.quote_amount // (lots * market.tick_size)),
         "epoch": trade.epoch,
         "bound_ms": bound_ms,
-        "state": progress.state.name.lower(),
-        "failures": progress.failures,
-        "block": progress.block or None,
-        "tx_hash": "0x" + progress.tx_hash.hex() if progress.tx_hash else None,
-        "blamed": "0x" + progress.blamed.hex() if progress.blamed else None,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -68,9 +68,15 @@ class AuthorLog:
     """
 
     def __init__(
-        self, node: MarketNode, signer: Signer, signing: Signing, max_exposure_lots: int = 0
+        self,
+        node: MarketNode,
+        signer: Signer,
+        signing: Signing,
+        max_exposure_lots: int = 0,
+        terms: Callable[[Match, Address], bytes] = lambda match, author: b"",
     ) -> None:
-        """``max_exposure_lots``: as in ``Exposure``."""
+        """``max_exposure_lots``: as in ``Exposure``. ``terms``: what an accept says of settling."""
+        self._terms = terms
         self._node = node
         self._signer = signer
         self._signing = signing
@@ -222,7 +228,8 @@ class AuthorLog:
         chosen = sorted(islice(self._admitted(pending), MAX_ACCEPTED))
         if not chosen:
             return ()
-        unsigned = Accept(tuple([Accepted(name, b"") for name in chosen]), b"")
+        said = [Accepted(name, self._terms(pending[name], self.address)) for name in chosen]
+        unsigned = Accept(tuple(said), b"")
         signature = self._signer.sign(Digest(unsigned.digest(self._separator)))
         return (unsigned._replace(signature=signature),)
 

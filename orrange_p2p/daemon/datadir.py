@@ -13,6 +13,7 @@ from orrange_p2p.core.ids import Address, MarketId, TimeMs, Weight
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.files import write_whole
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.devnet.contracts import BASE, QUOTE
 from orrange_p2p.signers.keyfile import create_secret, read_secret
@@ -60,7 +61,7 @@ def make_directory(directory: DataDir) -> bool:
 def make_keys(directory: DataDir, *, is_witness: bool, traders: int) -> list[Path]:
     """Draw the keys that are missing; the paths of the new ones. Checks those that are there."""
     if not any(directory.keys.iterdir()) and not directory.store.exists():
-        _write_new(directory.never_signed, "These keys have signed nothing yet.\n")
+        write_whole(directory.never_signed, "These keys have signed nothing yet.\n")
     wanted = [directory.peer_key]
     if is_witness:
         wanted += [directory.witness_key, directory.reveal_key]
@@ -111,7 +112,7 @@ def write_network(directory: DataDir, network: Genesis) -> bool:
                 f"{directory.network} describes another network: choose another data directory"
             )
         return False
-    _write_new(directory.network, genesis.to_toml(network))
+    write_whole(directory.network, genesis.to_toml(network))
     return True
 
 
@@ -119,22 +120,5 @@ def write_config(config: NodeConfig) -> bool:
     """Write ``node.toml``; False, and nothing changes, if there is one."""
     if config.data_dir.config.exists():
         return False
-    _write_new(config.data_dir.config, config.to_toml())
+    write_whole(config.data_dir.config, config.to_toml())
     return True
-
-
-def _write_new(path: Path, text: str) -> None:
-    """All of it or nothing, also if the machine stops in between."""
-    draft = path.with_name(path.name + ".new")
-    try:
-        with open(draft, "w", encoding="utf-8", opener=_private) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

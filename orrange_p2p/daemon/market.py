@@ -23,6 +23,7 @@ from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.roots import Halt, HaltReason
 from orrange_p2p.core.ticks import Tick, decode_tick
+from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.intake import Fact, Intake
 from orrange_p2p.daemon.outbox import Outbox
@@ -120,7 +121,7 @@ class MarketNode:
         self._told_halt = False
         self._twins = Twins()
         self._after_apply = after_apply
-        self.bindings: Bindings | None = None
+        self.keeper: Bindings | Agreements | None = None
         """Keeps what settlement needs, if trades are settled here."""
 
     async def load(self, replica: Replica) -> int:
@@ -152,14 +153,14 @@ class MarketNode:
         """
         while True:
             epoch = self.replica.epoch
-            consents = {} if self.bindings is None else await self.bindings.kept()
+            consents = {} if self.keeper is None else await self.keeper.kept()
             latest = await self.store.latest_epoch(self.market_id)
             if self.replica.epoch == epoch:
                 break
         self.replica = replica
         self._recorded = Epoch(0) if latest is None else latest.epoch
-        if self.bindings is not None:
-            self.bindings.begin(replica.fold, consents)
+        if self.keeper is not None:
+            self.keeper.begin(replica.fold, consents)
 
     async def _replay(self) -> int:
         """Take from the store what lies beyond the replica's state."""
@@ -303,8 +304,8 @@ class MarketNode:
         if effects.epochs:
             fresh = [epoch for epoch in effects.epochs if epoch.outcome.epoch > self._recorded]
             self._recorded = max(self._recorded, effects.epochs[-1].outcome.epoch)
-            if self.bindings is not None:
-                await self.bindings.take(effects.epochs, self.replica.fold)
+            if self.keeper is not None:
+                await self.keeper.take(effects.epochs, self.replica.fold)
             for facts, outcome in fresh:
                 await self.store.record_epoch(
                     self.market_id,

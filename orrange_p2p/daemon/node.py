@@ -19,7 +19,10 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, MarketId, PeerId
+from orrange_p2p.core.matches import Match
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.swaps.agreement import chain_of
+from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.checkpointing import Checkpointing
@@ -31,6 +34,7 @@ from orrange_p2p.daemon.repair import Repair
 from orrange_p2p.daemon.settlement_config import SettlingConfig
 from orrange_p2p.daemon.settling import Settling
 from orrange_p2p.daemon.signing import HaltState, Signing
+from orrange_p2p.daemon.swapping import Swapping, SwapTools
 from orrange_p2p.daemon.sync_server import Served, SyncServer
 from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
 from orrange_p2p.daemon.witness import WitnessLoop
@@ -66,10 +70,12 @@ class Node:
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
         trades: TradeStore | None = None,
         settling: Sequence[tuple[SettlingConfig, Chain]] = (),
+        swap_tools: SwapTools | None = None,
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named. ``trades``: where to keep
         what settling the traders' trades takes; None: they are not settled by this node.
-        ``settling``: by which contracts of which chains they are.
+        ``settling``: by which contracts of which chains they are. ``swap_tools``: likewise for
+        markets of swaps.
 
         Raises ``ConfigError`` if the witness key is not one of the network's.
         """
@@ -116,21 +122,21 @@ class Node:
         if witness is not None:
             own.add(witness[0].address)
         self.signing = Signing(store, clock, own)
-        self._logs = {
-            market_id: {
-                signer.address: AuthorLog(market, signer, self.signing, max_exposure_lots)
-                for signer in traders
-            }
-            for market_id, market in self.markets.items()
-        }
         authors = [signer.address for signer in traders]
         self.own_orders = {market_id: OwnOrders(authors) for market_id in self.markets}
         for market_id, market in self.markets.items():
             market.on_epochs.append(self.own_orders[market_id].take)
         self._settling: list[Settling] = []
+        self._swapping: dict[MarketId, Swapping] = {}
+        if swap_tools is not None and traders:
+            for node in self.markets.values():
+                self._prepare_swaps(node, authors, swap_tools)
         if trades is not None and traders:
             for market_id, node in self.markets.items():
-                node.bindings = Bindings(trades, node.market, market_id, authors, self.counters)
+                if node.market.settlement == "htlc":
+                    continue
+                keeper = Bindings(trades, node.market, market_id, authors, self.counters)
+                node.keeper = keeper
                 for config, chain in settling:
                     if settlement.settles(node.market, config.chain):
                         one = Settling(
@@ -145,8 +151,17 @@ class Node:
                             clock=clock,
                             counters=self.counters,
                         )
-                        node.bindings.on_trades.append(one.note)
+                        keeper.on_trades.append(one.note)
                         self._settling.append(one)
+        self._logs = {
+            market_id: {
+                signer.address: AuthorLog(
+                    market, signer, self.signing, max_exposure_lots, _terms_of(market)
+                )
+                for signer in traders
+            }
+            for market_id, market in self.markets.items()
+        }
         self.withdrawal = Withdrawal(self.markets, self._logs, self.signing, transport)
         self._served = {
             market_id: Served(Repair(market), Checkpointing(market, archive))
@@ -157,6 +172,28 @@ class Node:
             for market_id, served in self._served.items()
         }
         self._stopping = trio.Event()
+
+    def _prepare_swaps(
+        self, node: MarketNode, authors: Sequence[Address], tools: SwapTools
+    ) -> None:
+        """Unless it is no market of swaps, or one of its chains is none of ours."""
+        base, quote = (
+            tools.legs.get(chain_of(asset)) for asset in (node.market.base, node.market.quote)
+        )
+        if node.market.settlement != "htlc" or base is None or quote is None:
+            return
+        swapping = Swapping(node.market, node.market_id, tools, self.counters)
+        node.keeper = Agreements(
+            tools.store,
+            node.market,
+            node.market_id,
+            authors,
+            (base, quote),
+            tools.secret,
+            self.counters,
+        )
+        node.keeper.on_swaps.append(swapping.note)
+        self._swapping[node.market_id] = swapping
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -178,6 +215,10 @@ class Node:
     def settling_of(self, market: MarketNode) -> Sequence[Settling]:
         """What settles our trades of a market."""
         return [one for one in self._settling if one.market_id == market.market_id]
+
+    def swapping_of(self, market: MarketNode) -> Swapping | None:
+        """What swaps for our trades of a market; None if nothing does."""
+        return self._swapping.get(market.market_id)
 
     async def connect(self, address: str) -> PeerId:
         """Dial a peer and keep the connection up from now on.
@@ -221,6 +262,8 @@ class Node:
                     nursery.start_soon(WitnessLoop(market, signer, chain, self.signing).run)
             for settling in self._settling:
                 nursery.start_soon(settling.run)
+            for swapping in self._swapping.values():
+                nursery.start_soon(swapping.run)
             nursery.start_soon(self.withdrawal.run, "disconnect" in self._cancel_on)
             nursery.start_soon(self.neighbours.run)
             ready()
@@ -230,6 +273,11 @@ class Node:
                 done = await self.withdrawal.cancel_all(SHUTDOWN_S)
                 log.info("cancelled all orders", signed=done.signed, committed=done.committed)
             nursery.cancel_scope.cancel()
+
+
+def _terms_of(market: MarketNode) -> Callable[[Match, Address], bytes]:
+    keeper = market.keeper
+    return keeper.terms if isinstance(keeper, Agreements) else lambda match, author: b""
 
 
 @asynccontextmanager

@@ -37,11 +37,12 @@ async def open_anvil(
     *,
     port: int = 0,
     block_time_s: int | None = None,
+    slots_in_epoch: int = 1,
     options: tuple[str, ...] = (),
 ) -> AsyncIterator[int]:
     """A chain for as long as the block lasts, and the port it listens on (0: any free one).
 
-    Blocks are mined every ``block_time_s`` seconds; None: with each transaction. Two blocks below
+    Blocks are mined every ``block_time_s`` seconds; None: with each transaction. Two epochs below
     the head are final. Raises ``ConfigError`` if there is no anvil, ``PortInUseError``.
     """
     program = anvil_program()
@@ -49,7 +50,7 @@ async def open_anvil(
         raise ConfigError("there is no anvil: `make setup` installs it where there is npm")
     command = [program, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--chain-id", str(chain_number), "--hardfork", "prague"]
-    command += ["--slots-in-an-epoch", "1", "--no-cors", *options]
+    command += ["--slots-in-an-epoch", str(slots_in_epoch), "--no-cors", *options]
     if block_time_s is not None:
         command += ["--block-time", str(block_time_s)]
     async with trio.open_nursery() as nursery:

@@ -44,10 +44,14 @@ def pay(name: str, value: int = 7, to: Address = BOB) -> Intent:
 
 
 @asynccontextmanager
-async def anvil(number: int = NUMBER, *options: str, port: int = 0) -> AsyncIterator[int]:
+async def anvil(
+    number: int = NUMBER, *options: str, port: int = 0, slots_in_epoch: int = 1
+) -> AsyncIterator[int]:
     if anvil_program() is None:
         pytest.skip("no anvil: `make setup` installs it where there is npm")
-    async with open_anvil(number, options=options, port=port) as port:
+    async with open_anvil(
+        number, options=options, port=port, slots_in_epoch=slots_in_epoch
+    ) as port:
         yield port
 
 

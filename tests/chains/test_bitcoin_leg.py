@@ -125,6 +125,19 @@ async def test_what_bitcoin_core_refuses(node: Node, tmp_path: Path) -> None:
         assert "missing" in await node.refuses(twice.encoded())
 
 
+async def test_blocks_from_before_a_wallets_first_look_can_be_replaced(
+    node: Node, tmp_path: Path
+) -> None:
+    async with leg_on(node, tmp_path / "new.sqlite", 0) as leg:
+        await node.fund(wallet_of(leg), 1_000_000)
+    (tmp_path / "new.sqlite").unlink()
+    async with leg_on(node, tmp_path / "new.sqlite", 0) as leg:
+        assert await leg.balance() == 1_000_000
+        await node.reorganise(2)
+        await node.mine(3)
+        assert await leg.balance() == 1_000_000
+
+
 async def test_reorganisations_of_lock_and_claim_are_followed(node: Node, tmp_path: Path) -> None:
     async with parties(node, tmp_path) as (alice, bob):
         lock = await terms(alice, bob)

@@ -15,6 +15,8 @@ from orrange_p2p.ports.bitcoin import BitcoinStore, Kept, KeptBlock
 
 __all__ = ["Follower"]
 
+BEGIN_BLOCKS: Final = 12
+"""Below the head at which a new file begins: two hours, deeper than blocks get replaced."""
 MAX_POOL_STEP: Final = 500
 """Waiting transactions that are fetched at one look; the others at the next ones. What spends a
 watched output is found without this, so a secret is never late."""
@@ -84,13 +86,23 @@ class Follower:
         await self._look_at_pool()
 
     async def _begin(self, best: Header) -> None:
-        """A new file: coins that the seed has already are found by asking for them once."""
+        """A new file: coins that the seed has already are found by asking for them once.
+
+        Followed are the newest blocks already, or the first one replaced would end it.
+        """
+        first = best
+        if best.height > BEGIN_BLOCKS:
+            block_hash = await self._backend.hash_at(best.height - BEGIN_BLOCKS)
+            header = None if block_hash is None else await self._backend.header(block_hash)
+            if header is None:
+                raise UnreachableError("the chain went back meanwhile; looked at again")
+            first = header
         known = -1
         while (scripts := self._wallet.watched()) and len(scripts) != known:
             known = len(scripts)
             heights = {one.height for one in await self._backend.unspent(scripts)}
             for height in sorted(heights):
-                if height <= best.height:
+                if height <= first.height:
                     self._ledger.connect(await self._transactions(height), height)
             self._wallet.extend()
         found = []
@@ -98,7 +110,7 @@ class Follower:
             tx = self._ledger.transaction(txid)
             assert tx is not None
             found.append((height, tx.encoded()))
-        await self._take(KeptBlock(best.height, best.hash, best.median_s), found)
+        await self._take(KeptBlock(first.height, first.hash, first.median_s), found)
 
     async def _connect(self, block_hash: bytes, head: KeptBlock) -> None:
         header = await self._backend.header(block_hash)
