@@ -23,6 +23,7 @@ from orrange_p2p.cli.chronicle import LOOK_EVERY_S, Chronicle, p50_and_p99, sett
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.cli.demo_chain import DemoChain, Holding, Purses, add_up, open_demo_chain
 from orrange_p2p.cli.demo_report import HONEST, SCENARIOS, Report, progress, show
+from orrange_p2p.cli.demo_swaps import SwapDemo, show_swaps, to_json
 from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import ConfigError, WorldError
@@ -34,6 +35,7 @@ from orrange_p2p.devnet.contracts import REGISTRY
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog, OrderCreated, OrderDeleted
 
 NO_CHAIN: Final = "none"
+MARKETS: Final = ("token", "btc")
 DEFAULTER: Final = 0
 """Number of the node whose first trader takes its allowance back in the scenario ``default``."""
 TRADERS_PER_NODE: Final = 2
@@ -69,6 +71,14 @@ MAX_BATCH: Final = 200
     show_default=True,
     help="default: a trader withdraws its allowance, and the chain shows who did not pay.",
 )
+@click.option(
+    "--market",
+    type=click.Choice(MARKETS),
+    default=MARKETS[0],
+    show_default=True,
+    help="token: both assets on one chain, the recorded flow. btc: coins of a Bitcoin chain "
+    "against a token, swapped.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line at the end, no table.")
 @click.option("--sabotage", is_flag=True, help="Break the book of one node: the demo must fail.")
 def command(
@@ -77,6 +87,7 @@ def command(
     speed: float,
     evm: str,
     scenario: str,
+    market: str,
     as_json: bool,
     sabotage: bool,
 ) -> None:
@@ -87,6 +98,9 @@ def command(
     the orders, settle the trades between the traders' accounts, and report the state root of one
     epoch. Exit status 1 if the roots differ, a trade was not settled or balances do not add up.
     """
+    if market == "btc":
+        _swap(nodes, evm, as_json)
+        return
     if scenario != HONEST and evm == NO_CHAIN:
         raise ConfigError("without a chain nobody can default: leave out --evm none")
     with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
@@ -96,6 +110,19 @@ def command(
         click.echo(json.dumps(attrs.asdict(report), separators=(",", ":")))
     else:
         show(report)
+    if not report.is_as_it_should_be:
+        raise SystemExit(1)
+
+
+def _swap(nodes: int, evm: str, as_json: bool) -> None:
+    if evm == NO_CHAIN or nodes < 2:
+        raise ConfigError("swaps need an EVM chain, and two nodes at least")
+    with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
+        report = trio.run(SwapDemo(Path(base), nodes, evm, as_json).run)
+    if as_json:
+        click.echo(to_json(report))
+    else:
+        show_swaps(report)
     if not report.is_as_it_should_be:
         raise SystemExit(1)
 

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "book": "Show the order book of a market.",
     "orders": "Place, cancel, amend and list orders.",
     "trades": "List own trades, and how far each is settled.",
+    "swaps": "List, show, export and resume swaps over two chains.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
     "halt": "Kill switch: cancel all orders, sign nothing more.",

@@ -1,8 +1,9 @@
-"""The two hash functions of the protocol."""
+"""The two hash functions of the protocol, and the one keyed by a secret."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import sha3
 
@@ -16,3 +17,8 @@ def keccak256(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not FIPS 202 SHA3-256): EIP-712 digests and addresses."""
     digest: bytes = sha3.keccak_256(data).digest()
     return digest
+
+
+def hmac_sha256(key: bytes, data: bytes) -> bytes:
+    """HMAC with SHA-256 (RFC 2104)."""
+    return hmac.new(key, data, hashlib.sha256).digest()

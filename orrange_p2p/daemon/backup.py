@@ -1,10 +1,10 @@
 """All of a node in one file, and a data directory made from it.
 
 The file is a tar archive of mode 0600. ``manifest.json`` comes first: the format, and size and
-SHA-256 of each file that follows: configuration, network, keys as they lie, copies of the store and
-of what was sent to each chain. The store's copy is marked: whoever starts from it signs nothing
-before the network has told what the keys have signed since (``daemon.signing``), however the file
-was unpacked.
+SHA-256 of each file that follows: configuration, network, keys as they lie, the bundles of open
+swaps, copies of the store and of what was sent to each chain. The store's copy is marked: whoever
+starts from it signs nothing before the network has told what the keys have signed since
+(``daemon.signing``), however the file was unpacked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MANIFEST: Final = "manifest.json"
 _STORE: Final = "store.sqlite"
 _NAME: Final = re.compile(
     r"node\.toml|network\.toml|store\.sqlite|keys/[a-z][a-z0-9-]*\.[a-z]+"
-    r"|chains/eip155-[0-9]+\.sqlite"
+    r"|chains/eip155-[0-9]+\.sqlite|swaps/[0-9a-f]{64}\.json"
 )
 _MAX_MANIFEST_BYTES: Final = 1 << 20
 _CHUNK: Final = 1 << 20
@@ -82,6 +82,9 @@ def _pack(directory: DataDir, copies: DataDir, draft: Path) -> int:
     paths = {"node.toml": directory.config, "network.toml": directory.network}
     for path in sorted(directory.keys.iterdir()):
         paths[f"keys/{path.name}"] = path
+    if directory.bundles.is_dir():
+        for path in sorted(directory.bundles.iterdir()):
+            paths[f"swaps/{path.name}"] = path
     paths[_STORE] = copies.store
     for chain in copies.sent_to():
         path = copies.sent(chain)

@@ -35,7 +35,7 @@ async def open_chains(
     use. A chain that cannot be reached is no error here: it is waited for."""
     chains: dict[str, NodeChain] = {}
     async with AsyncExitStack() as stack:
-        for chain in config.chains:
+        for chain in config.evm_chains:
             path = config.data_dir.sent(chain.chain)
             path.parent.mkdir(mode=0o700, exist_ok=True)
             store = await stack.enter_async_context(open_sqlite_intents(path, chain.chain))

@@ -11,6 +11,8 @@ DIR/                 0700
         trader-1.key ... one log each
     never-signed     until the first start
     store.sqlite     0600
+    swaps.sqlite     0600, where each swap stands
+    swaps/           a recovery bundle of each open one
     chains/          what was sent to each chain
     rpc.sock         0600
 """
@@ -26,16 +28,20 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
+from orrange_p2p.chains.bitcoin.config import BitcoinConfig
 from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core import genesis
 from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MAX_UINT63, MarketId
-from orrange_p2p.daemon.chain_config import chains_to_toml, parse_chains
+from orrange_p2p.daemon.chain_config import ChainConfig, chains_to_toml, parse_chains
 from orrange_p2p.daemon.settlement_config import (
     SettlingConfig,
+    SwapConfig,
     parse_settlements,
+    parse_swaps,
     settlements_to_toml,
+    swaps_to_toml,
 )
 
 __all__ = [
@@ -140,6 +146,16 @@ class DataDir:
         return sorted(path.stem.replace("-", ":", 1) for path in files)
 
     @property
+    def swaps(self) -> Path:
+        """Where each swap stands."""
+        return self.path / "swaps.sqlite"
+
+    @property
+    def bundles(self) -> Path:
+        """What it takes to end the open swaps on an empty machine."""
+        return self.path / "swaps"
+
+    @property
     def rpc_socket(self) -> Path:
         return self.path / "rpc.sock"
 
@@ -193,16 +209,28 @@ class NodeConfig:
     side, which costs what is said above. Orders smaller than the limit make that rare.
     """
 
-    chains: tuple[EvmConfig, ...] = ()
-    """The chains it settles on: tables [chain."eip155:1"], each with ``endpoints``."""
+    chains: tuple[ChainConfig, ...] = ()
+    """The chains it settles on: tables [chain."eip155:1"], each with ``endpoints``, and
+    [chain."bip122:<first block>"], each with the ``endpoint`` of a bitcoind."""
     settlements: tuple[SettlingConfig, ...] = ()
     """Where its trades are settled: tables [settlement."eip155:1"], each with ``contract``; none:
     nothing is settled. The contract moves what its owner has allowed it to."""
+    swaps: tuple[SwapConfig, ...] = ()
+    """Where the EVM legs of its swaps are locked: tables [swap."eip155:1"], each with ``contract``.
+    Bitcoin's need no contract."""
     archive: bool = False
     """Keep all records. Else what lies before the last checkpoint but one is forgotten."""
     checkpoint_epochs: int = CHECKPOINT_EPOCHS
     """Of so many epochs one state is kept as a checkpoint; best the same at all nodes of a network,
     for then they can serve a joining node together."""
+
+    @property
+    def evm_chains(self) -> tuple[EvmConfig, ...]:
+        return tuple(one for one in self.chains if isinstance(one, EvmConfig))
+
+    @property
+    def bitcoin_chains(self) -> tuple[BitcoinConfig, ...]:
+        return tuple(one for one in self.chains if isinstance(one, BitcoinConfig))
 
     @property
     def is_witness(self) -> bool:
@@ -231,7 +259,8 @@ class NodeConfig:
         if self.rpc_socket != self.data_dir.rpc_socket:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
         settings = "".join(f"{name} = {value}\n" for name, value in lines)
-        return settings + chains_to_toml(self.chains) + settlements_to_toml(self.settlements)
+        tables = chains_to_toml(self.chains) + settlements_to_toml(self.settlements)
+        return settings + tables + swaps_to_toml(self.swaps)
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -256,12 +285,14 @@ def load_config(path: Path) -> NodeConfig:
             raise ConfigError(f"{file}: {name}: {error}") from None
     values["chains"] = values.pop("chain", ())
     values["settlements"] = values.pop("settlement", ())
+    values["swaps"] = values.pop("swap", ())
     known = {chain.chain for chain in values["chains"]}
-    for one in values["settlements"]:
-        if one.chain not in known:
-            raise ConfigError(
-                f'{file}: settlement: "{one.chain}": there is no [chain."{one.chain}"]'
-            )
+    for section in ("settlement", "swap"):
+        for one in values[f"{section}s"]:
+            if one.chain not in known:
+                raise ConfigError(
+                    f'{file}: {section}: "{one.chain}": there is no [chain."{one.chain}"]'
+                )
     if "rpc_socket" in values:
         values["rpc_socket"] = path / values["rpc_socket"]
     return NodeConfig(directory, **values)
@@ -388,6 +419,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "traders": _count,
     "chain": parse_chains,
     "settlement": parse_settlements,
+    "swap": parse_swaps,
     "archive": _bool,
     "checkpoint_epochs": _positive,
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from orrange_p2p.core.errors import ConfigError
+from orrange_p2p.crypto.bip32 import derive
+from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.ports import Signer
 from orrange_p2p.signers.keyfile import check_private, open_signer, read_secret
@@ -41,6 +43,14 @@ class Keys(Protocol):
         """By number."""
         ...
 
+    def swap_root(self) -> bytes:
+        """What the secrets of swaps come from: 32 bytes."""
+        ...
+
+    def bitcoin_key(self, path: tuple[int, ...]) -> bytes:
+        """The secret key of the Bitcoin wallet at a path (BIP-32)."""
+        ...
+
 
 class PlainKeys:
     """One unencrypted file each."""
@@ -59,6 +69,16 @@ class PlainKeys:
 
     def traders(self) -> list[Signer]:
         return [open_signer(path) for path in self._directory.trader_keys()]
+
+    def swap_root(self) -> bytes:
+        return sha256(b"orrange/swap-root/1" + self._first_trader())
+
+    def bitcoin_key(self, path: tuple[int, ...]) -> bytes:
+        return derive(self._first_trader(), path)
+
+    def _first_trader(self) -> bytes:
+        """Stands for a seed where there is none."""
+        return read_secret(self._directory.trader_key(1))
 
 
 class SeedKeys:
@@ -79,6 +99,12 @@ class SeedKeys:
 
     def traders(self) -> list[Signer]:
         return [self._seed.trader(number) for number in range(1, self._traders + 1)]
+
+    def swap_root(self) -> bytes:
+        return self._seed.swap_root()
+
+    def bitcoin_key(self, path: tuple[int, ...]) -> bytes:
+        return self._seed.bitcoin_key(path)
 
 
 def open_keys(config: NodeConfig, passphrase: Callable[[], str]) -> Keys:

@@ -17,21 +17,28 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.daemon import api, datadir, order_api, signing
+from orrange_p2p.core.swaps.agreement import secret_of
+from orrange_p2p.daemon import api, datadir, order_api, signing, swap_api
+from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.keys import Keys
+from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
+from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
+from orrange_p2p.ports.legs import Leg
+from orrange_p2p.ports.swaps import SwapStore
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
 from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
+from orrange_p2p.store.swaps_sqlite import open_sqlite_swaps
 
 log = structlog.get_logger()
 
@@ -70,17 +77,20 @@ async def serve(
                     f"{directory.network}: put the right key back"
                 )
         witness = (signer, reveals)
-    for one in config.settlements:
-        if one.trader > len(traders):
-            raise ConfigError(
-                f'settlement: "{one.chain}": trader {one.trader} has no key: '
-                f"this node has {len(traders)} traders"
-            )
+    for section, tables in (("settlement", config.settlements), ("swap", config.swaps)):
+        for one in tables:
+            if one.trader > len(traders):
+                raise ConfigError(
+                    f'{section}: "{one.chain}": trader {one.trader} has no key: '
+                    f"this node has {len(traders)} traders"
+                )
     begins_with = {} if directory.never_signed.exists() else signing.restored()
     async with (
         open_sqlite_store(directory.store, genesis.network_id, begins_with) as store,
         _locked(directory, traders if witness is None else [*traders, witness[0]]),
         open_chains(config, traders) as chains,
+        open_legs(config, keys, traders, chains) as legs,
+        open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
         open_transport(secret=keys.peer_secret(), listen=config.listen) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
@@ -101,10 +111,12 @@ async def serve(
             after_apply=after_apply,
             trades=store if config.settlements else None,
             settling=[(one, chains[one.chain].chain) for one in config.settlements],
+            swap_tools=_swap_tools(directory, keys, legs, swaps) if legs else None,
         )
         methods: dict[str, Method] = {
             **api.methods(node),
             **order_api.methods(node, Tokens(chains)),
+            **swap_api.methods(node, swaps, bitcoin_legs(legs)),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
@@ -118,6 +130,13 @@ async def serve(
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+def _swap_tools(
+    directory: DataDir, keys: Keys, legs: Mapping[str, Leg], swaps: SwapStore
+) -> SwapTools:
+    root = keys.swap_root()
+    return SwapTools(swaps, legs, partial(secret_of, root), Bundles(directory.bundles))
 
 
 @asynccontextmanager

@@ -1,20 +1,25 @@
-"""``[settlement."eip155:1"]`` in ``node.toml``: by which contract of a chain trades are settled."""
+"""By which contracts of a chain trades are settled: ``[settlement."eip155:1"]`` for those that are
+one call, ``[swap."eip155:1"]`` for the legs of swaps."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import attrs
 
 from orrange_p2p.core.assets import evm_chain_id
-from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address
+from orrange_p2p.daemon.tables import TableKind, address, between, parse_tables, tables_to_toml
 
-__all__ = ["SettlingConfig", "parse_settlements", "settlements_to_toml"]
-
-_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
+__all__ = [
+    "SettlingConfig",
+    "SwapConfig",
+    "parse_settlements",
+    "parse_swaps",
+    "settlements_to_toml",
+    "swaps_to_toml",
+]
 
 
 @attrs.frozen
@@ -33,57 +38,56 @@ class SettlingConfig:
     """How long the maker's node has before the taker's sends too."""
 
 
+@attrs.frozen
+class SwapConfig:
+    """Locking the legs of swaps on an EVM chain."""
+
+    chain: str
+    """CAIP-2; one of the configured chains."""
+    contract: Address
+    """A ``HashTimelock`` there; the same at all nodes that swap with one another."""
+    trader: int = 1
+    """Which trader key locks, receives and pays; counted from 1."""
+
+
 def parse_settlements(value: object) -> tuple[SettlingConfig, ...]:
     """The tables under ``settlement``. Raises ``ConfigError`` that names chain and key."""
-    if not isinstance(value, dict):
-        raise ConfigError('must be tables such as [settlement."eip155:1"]')
-    return tuple(_settlement(name, table) for name, table in value.items())
+    return parse_tables(value, '[settlement."eip155:1"]', _evm(_SETTLING))
+
+
+def parse_swaps(value: object) -> tuple[SwapConfig, ...]:
+    """The tables under ``swap``. Raises ``ConfigError`` that names chain and key."""
+    return parse_tables(value, '[swap."eip155:1"]', _evm(_SWAP))
 
 
 def settlements_to_toml(settlements: Sequence[SettlingConfig]) -> str:
     """The tables that ``parse_settlements`` reads back to equal configurations."""
-    text = ""
-    for one in settlements:
-        text += f'\n[settlement."{one.chain}"]\ncontract = "0x{one.contract.hex()}"\n'
-        text += "".join(f"{name} = {getattr(one, name)}\n" for name in _KEYS if name != "contract")
-    return text
+    return tables_to_toml("settlement", settlements, tuple(_SETTLING.keys))
 
 
-def _settlement(name: str, table: object) -> SettlingConfig:
-    evm_chain_id(name)
-    if not isinstance(table, dict) or "contract" not in table:
-        raise ConfigError(f'"{name}": names no contract')
-    unknown = sorted(set(table) - set(_KEYS))
-    if unknown:
-        raise ConfigError(f'"{name}": {unknown[0]}: unknown key; known: {", ".join(_KEYS)}')
-    values = {}
-    for key, value in table.items():
-        try:
-            values[key] = _KEYS[key](value)
-        except ConfigError as error:
-            raise ConfigError(f'"{name}": {key}: {error}') from None
-    return SettlingConfig(name, **values)
+def swaps_to_toml(swaps: Sequence[SwapConfig]) -> str:
+    """The tables that ``parse_swaps`` reads back to equal configurations."""
+    return tables_to_toml("swap", swaps, tuple(_SWAP.keys))
 
 
-def _contract(value: object) -> Address:
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
-        raise ConfigError(f"{value!r} is not an address: 0x and 40 hexadecimal digits")
-    return Address(bytes.fromhex(value[2:]))
+def _evm(kind: TableKind) -> Callable[[str], TableKind]:
+    def kind_of(name: str) -> TableKind:
+        evm_chain_id(name)
+        return kind
+
+    return kind_of
 
 
-def _between(least: int, most: int) -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise ConfigError(f"must be an integer from {least} to {most}, not {value!r}")
-        return value
-
-    return parse
-
-
-_KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
-    "contract": _contract,
-    "trader": _between(1, 1_000),
-    "gather_ms": _between(0, 600_000),
-    "fallback_ms": _between(0, 86_400_000),
-}
-assert {"chain", *_KEYS} == {field.name for field in attrs.fields(SettlingConfig)}
+_SETTLING: Final = TableKind(
+    SettlingConfig,
+    "contract",
+    {
+        "contract": address,
+        "trader": between(1, 1_000),
+        "gather_ms": between(0, 600_000),
+        "fallback_ms": between(0, 86_400_000),
+    },
+)
+_SWAP: Final = TableKind(SwapConfig, "contract", {"contract": address, "trader": between(1, 1_000)})
+assert {"chain", *_SETTLING.keys} == {field.name for field in attrs.fields(SettlingConfig)}
+assert {"chain", *_SWAP.keys} == {field.name for field in attrs.fields(SwapConfig)}

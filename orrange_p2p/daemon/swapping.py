@@ -38,7 +38,7 @@ from orrange_p2p.core.swaps.htlc import (
     duty,
     observe,
 )
-from orrange_p2p.core.swaps.legs import LockState
+from orrange_p2p.core.swaps.legs import Lock, LockState, LockView
 from orrange_p2p.daemon.bundles import Bundle, Bundles
 from orrange_p2p.ports.legs import ChainTime, Leg
 from orrange_p2p.ports.swaps import Shown, SwapRecord, SwapStore
@@ -145,6 +145,20 @@ class Swapping:
             return None
         rescues = self._rescues.get(name, _Rescues("", b"", b""))
         return Bundle(record.deal, record.swap, rescues.own, rescues.other)
+
+    async def view(self, lock: Lock) -> tuple[ChainTime, LockView] | None:
+        """A chain's head, and what it shows of a lock; None if it cannot be asked."""
+        leg = self._legs[lock.chain]
+        try:
+            while True:
+                head = await leg.now()
+                view = await leg.view(lock)
+                if await leg.now() == head:
+                    return head, view
+        except StoreError:
+            raise
+        except (WorldError, PeerError, CallerError):
+            return None
 
     async def _follow(self, leg: Leg) -> None:
         """Look again at each new head."""

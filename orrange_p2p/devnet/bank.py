@@ -65,9 +65,11 @@ class Bank:
             )
         )
 
-    async def approve(self, owners: Sequence[Address], amount: Amount) -> None:
-        """Let ``Settlement`` move so much of both tokens; by the owners' keys, at their cost."""
-        data = erc20.approve_call(SETTLEMENT, amount)
+    async def approve(
+        self, owners: Sequence[Address], amount: Amount, spender: Address = SETTLEMENT
+    ) -> None:
+        """Let a contract move so much of both tokens; by the owners' keys, at their cost."""
+        data = erc20.approve_call(spender, amount)
         await self._send(_call(owner, token, data) for owner in owners for token in (BASE, QUOTE))
 
     async def held(self, owner: Address) -> tuple[Amount, Amount]:

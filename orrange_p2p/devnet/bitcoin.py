@@ -26,6 +26,7 @@ __all__ = ["CHAIN", "SEED", "BitcoinNode", "faucet_script"]
 CHAIN: Final = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328"
 SEED: Final = pbkdf2_hmac("sha512", MNEMONIC.encode(), b"mnemonic", 2048)
 """Of words that everybody knows: who has them holds the first 100 blocks' coins."""
+_PREFIX: Final = "bcrt"
 _FAUCET: Final = (84 + HARDENED, 1 + HARDENED, HARDENED, 0, 0)
 _MISC, _TYPE, _INVALID, _NO_ADDRESS, _DESERIALIZATION = -1, -3, -8, -5, -22
 _REJECTED: Final = -26
@@ -269,8 +270,9 @@ class BitcoinNode:
         """What is estimated, and what is mined at least: satoshis per 1,000 vbytes."""
         self._rate, self._min_rate = estimate, least
 
-    def _fund(self, script: str, sats: int) -> str:
-        """Pay from the coins of the first blocks, and mine it."""
+    def _fund(self, target: str, sats: int) -> str:
+        """Pay from the coins of the first blocks to an address or a script, and mine it."""
+        from orrange_p2p.chains.bitcoin.transactions import script_of
         from orrange_p2p.devnet.faucet import funding
 
         place, output = next(
@@ -283,7 +285,9 @@ class BitcoinNode:
         )
         secret = derive(SEED, _FAUCET)
         coin = (place, TxOut(output.value, output.script))
-        tx = funding(*coin, secret, TxOut(sats, bytes.fromhex(script)))
+        is_address = target.startswith(_PREFIX)
+        script = script_of(target, _PREFIX) if is_address else bytes.fromhex(target)
+        tx = funding(*coin, secret, TxOut(sats, script))
         self._mempool.add(tx)
         self._mine([tx])
         return _hex(tx.txid)

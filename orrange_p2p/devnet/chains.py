@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
+from orrange_p2p.chains.evm.http import open_http_endpoint
 from orrange_p2p.devnet.anvil import open_anvil
-from orrange_p2p.devnet.rpc_server import open_embedded
+from orrange_p2p.devnet.bitcoin import CHAIN as BITCOIN
+from orrange_p2p.devnet.rpc_server import open_bitcoin, open_embedded
 
-__all__ = ["KINDS", "DevChain", "open_chains"]
+__all__ = ["KINDS", "DevChain", "fund_bitcoin", "open_bitcoin_chain", "open_chains"]
 
 KINDS: Final = ("embedded", "anvil")
+FUND_TIMEOUT_S: Final = 10.0
 
 
 class DevChain(NamedTuple):
@@ -50,3 +53,16 @@ async def open_chains(
             port = await stack.enter_async_context(opened)
             chains.append(DevChain(f"eip155:{number}", port))
         yield chains
+
+
+@asynccontextmanager
+async def open_bitcoin_chain(*, port: int, block_time_s: int | None) -> AsyncIterator[DevChain]:
+    """A Bitcoin regtest chain for as long as the block lasts; arguments as in ``open_chains``."""
+    async with open_bitcoin(port=port, block_time_s=block_time_s) as opened:
+        yield DevChain(BITCOIN, opened)
+
+
+async def fund_bitcoin(chain: DevChain, address: str, sats: int) -> str:
+    """Give coins of a Bitcoin chain; the transaction's id, which is in a block."""
+    async with open_http_endpoint(chain.http, FUND_TIMEOUT_S) as endpoint:
+        return str(await endpoint.request("devnet_fund", [address, sats]))

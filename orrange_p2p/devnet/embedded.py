@@ -137,7 +137,13 @@ class EmbeddedChain:
         number = self._numbers.get(_bytes(name))
         return None if number is None else self._blocks[number]
 
-    def _tag(self, tag: str) -> int:
+    def _tag(self, tag: str | dict[str, str]) -> int:
+        """A block's number; it can be named by its hash too (EIP-1898)."""
+        if isinstance(tag, dict):
+            found = self._numbers.get(_bytes(tag["blockHash"]))
+            if found is None:
+                raise RpcError(-32000, "header for hash not found")
+            return found
         if tag in ("latest", "pending"):
             return self.head
         if tag in ("finalized", "safe"):
@@ -198,7 +204,7 @@ class EmbeddedChain:
             self.mine()
         return _hex(name)
 
-    def _call(self, request: dict[str, Any], tag: str = "latest") -> str:
+    def _call(self, request: dict[str, Any], tag: str | dict[str, str] = "latest") -> str:
         header, transaction = self._spoofed(request, tag)
         return _hex(
             self._executed(lambda: self._backend.chain.get_transaction_result(transaction, header))
@@ -208,7 +214,7 @@ class EmbeddedChain:
         header, transaction = self._spoofed(request, tag)
         return hex(self._executed(lambda: self._backend.chain.estimate_gas(transaction, header)))
 
-    def _spoofed(self, request: dict[str, Any], tag: str) -> tuple[Any, Any]:
+    def _spoofed(self, request: dict[str, Any], tag: str | dict[str, str]) -> tuple[Any, Any]:
         """A transaction that nobody signed, and the block after which to try it."""
         from eth.vm.spoof import SpoofTransaction
 

@@ -7,6 +7,8 @@ private keys of its 64-byte seed:
     m/44'/60'/1'/0/0   witness
     m/44'/60'/2'/0/0   secret of the peer's Ed25519 key
     m/44'/60'/3'/0/0   secret behind the witness's hash chains
+    m/44'/60'/4'/0/0   what the secrets of swaps come from
+    m/84'/0'/0'        the Bitcoin wallet (chains/bitcoin/wallet.py)
 
 The file is JSON: scrypt's parameters, and the entropy under AES-256-GCM with all the rest of the
 file as associated data, so that nothing in it can be changed unnoticed.
@@ -38,7 +40,7 @@ SCRYPT_N: Final = 1 << 17
 """With r = 8: 128 MiB and a third of a second for us, and for each guess of a thief."""
 _MAX_N: Final = 1 << 20
 _MAX_FILE_BYTES: Final = 4096
-_TRADERS, _WITNESS, _PEER, _REVEAL = range(4)
+_TRADERS, _WITNESS, _PEER, _REVEAL, _SWAPS = range(5)
 
 
 class Seed:
@@ -82,6 +84,12 @@ class Seed:
 
     def reveal_secret(self) -> bytes:
         return self._key(_REVEAL)
+
+    def swap_root(self) -> bytes:
+        return self._key(_SWAPS)
+
+    def bitcoin_key(self, path: tuple[int, ...]) -> bytes:
+        return derive(self._seed, path)
 
     def _key(self, account: int, index: int = 0) -> bytes:
         path = (HARDENED + 44, HARDENED + 60, HARDENED + account, 0, index)

@@ -44,6 +44,22 @@ def short_feed(tmp_path: Path) -> Path:
     return feed
 
 
+def test_coins_of_bitcoin_are_swapped_for_tokens() -> None:
+    done = orrange("demo", "--market", "btc", "--json", "--nodes", 2, timeout_s=240)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["trades"] == report["swapped"] == 6
+    assert (report["failed"], report["agree"], report["balances_conserved"]) == (0, True, True)
+    for swap in report["swaps"]:
+        coins, tokens = swap["legs"]
+        assert coins["chain"].startswith("bip122:") and tokens["chain"] == "eip155:31337"
+        assert coins["amount"] == "1000000"
+        for leg in (coins, tokens):
+            assert leg["lock"] and leg["end"] and 0 < leg["block"] < leg["end_block"]
+        # Whoever gave the slow chain's coins showed the secret first.
+        assert len(swap["preimage"]) == 2 + 64
+
+
 def test_four_processes_end_with_one_book(short_feed: Path) -> None:
     done = orrange("demo", "--json", "--speed", 60, "--feed", short_feed)
     assert done.returncode == 0, done.stderr

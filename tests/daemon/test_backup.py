@@ -100,6 +100,21 @@ async def test_what_was_sent_to_chains_comes_back(node: DataDir, tmp_path: Path)
         assert await sent.next_nonce(SENT.intent.sender) == 4
 
 
+def test_the_bundles_of_open_swaps_come_back_and_where_they_stood_does_not(
+    node: DataDir, tmp_path: Path
+) -> None:
+    node.bundles.mkdir()
+    bundle = node.bundles / f"{bytes(32).hex()}.json"
+    bundle.write_text("what ends a swap")
+    (node.bundles / "notes.txt").write_text("somebody's")
+    node.swaps.write_bytes(b"where swaps stood")
+    again = DataDir(tmp_path / "again")
+    backup.restore(back_up(node, tmp_path / "backup"), again)
+    assert [path.name for path in again.bundles.iterdir()] == [bundle.name]
+    assert (again.bundles / bundle.name).read_text() == "what ends a swap"
+    assert not again.swaps.exists()
+
+
 def test_a_node_that_never_ran_has_no_store_to_save(node: DataDir, tmp_path: Path) -> None:
     node.store.unlink()
     again = DataDir(tmp_path / "again")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from orrange_p2p.chains.bitcoin.config import REGTEST, BitcoinConfig
 from orrange_p2p.chains.evm.config import EvmConfig
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.daemon.config import DataDir, NodeConfig, default_data_dir, load_config
-from orrange_p2p.daemon.settlement_config import SettlingConfig
+from orrange_p2p.daemon.settlement_config import SettlingConfig, SwapConfig
 
 NAMED = "/dnsaddr/example.org/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
 PEER = "/dns4/example.org/tcp/9771/p2p/12D3KooWGatU3xJJ6oZ3KvkSRuXv4kTDHyYEVdGgd7BXnX7dfnSj"
@@ -38,7 +39,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         chains=(
             EvmConfig("eip155:1", ("wss://one.example/key", "https://two.example")),
             EvmConfig("eip155:31337", ("ws://127.0.0.1:8545",), "safe", 9, 10**10, 1, 2, 50, 900),
+            BitcoinConfig(REGTEST, "http://u:p@127.0.0.1:18443", "/b/.cookie", 7, 2000, 9000, 3),
         ),
+        swaps=(SwapConfig("eip155:31337", Address(b"e" * 20), 3),),
         settlements=(
             SettlingConfig("eip155:1", Address(b"c" * 20)),
             SettlingConfig("eip155:31337", Address(b"d" * 20), 2, 0, 7),
@@ -82,6 +85,22 @@ def test_a_relative_socket_lies_in_the_data_directory(tmp_path: Path) -> None:
         (
             '[chain."eip155:1"]\nendpoints = ["ws://h"]\nfee = 0',
             'chain: "eip155:1": fee: unknown key; known: endpoints, finality',
+        ),
+        (
+            f'[swap."eip155:1"]\ncontract = "0x{"ab" * 20}"',
+            'swap: "eip155:1": there is no [chain."eip155:1"]',
+        ),
+        ('[swap."eip155:1"]', 'swap: "eip155:1": names no contract'),
+        ('[chain."bip122:0"]\nendpoint = "http://h"', "'bip122:0' is not a Bitcoin chain"),
+        (f'[chain."{REGTEST}"]', "names no endpoint"),
+        (f'[chain."{REGTEST}"]\nendpoint = "ws://h"', "endpoint: bitcoind answers over http"),
+        (
+            f'[chain."{REGTEST}"]\nendpoint = "http://h"\ncookie_file = "a/b"',
+            "cookie_file: 'a/b' must be an absolute path",
+        ),
+        (
+            f'[chain."{REGTEST}"]\nendpoint = "http://h"\nmax_rate = 1000\nmin_rate = 2000',
+            "min_rate is above max_rate",
         ),
         ("rolls = []", "rolls: unknown key; known: roles, listen"),
         ("[roles]", "roles: must be a list"),

@@ -608,7 +608,10 @@ def _share(jobs: int) -> int:
         )
         for part in range(jobs)
     ]
-    said = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
+    printed = [process.communicate()[0].splitlines() for process in processes]
+    if not all(printed):
+        return 1  # one of them has said why
+    said = [json.loads(lines[-1]) for lines in printed]
     rows = {f"{state.name} {event.name}" for state, event in TRANSITIONS}
     missing = sorted(set.intersection(*(set(one["not_visited"]) for one in said)))
     figures = {

@@ -149,13 +149,12 @@ class Chains:
             return
         port = self.ports[chain]
         head = int(await rpc(port, "eth_blockNumber"), 16)
-        # The oldest one that is no deeper.
-        place, (first, snapshot) = next(
-            (place, one)
-            for place, one in enumerate(self._snapshots[chain])
-            if head - one[0] <= depth
-        )
-        del self._snapshots[chain][place:]
+        # The oldest one that is no deeper, or the newest: each transaction has a block of its own.
+        kept = self._snapshots[chain]
+        deep = [place for place, one in enumerate(kept) if head - one[0] <= depth]
+        place = deep[0] if deep else len(kept) - 1
+        first, snapshot = kept[place]
+        del kept[place:]
         raws = []
         for number in range(first + 1, head + 1) if not is_hostile else ():
             block = await rpc(port, "eth_getBlockByNumber", hex(number), True)

@@ -25,9 +25,19 @@ from orrange_p2p.core.swaps.schedule import (
     is_base_long,
     schedule,
 )
+from orrange_p2p.crypto.hashes import hmac_sha256
 from orrange_p2p.crypto.secp256k1 import is_public_key
 
-__all__ = ["Deal", "SwapTerms", "agree", "chain_of", "decode_swap", "encode_swap", "role_of"]
+__all__ = [
+    "Deal",
+    "SwapTerms",
+    "agree",
+    "chain_of",
+    "decode_swap",
+    "encode_swap",
+    "role_of",
+    "secret_of",
+]
 
 VERSION: Final = 1
 MAX_PARTY_BYTES: Final = 64
@@ -103,6 +113,14 @@ def role_of(market: Market, side: Side) -> Role:
     gives_base = side is Side.SELL
     gives_long = gives_base == is_base_long(*chain_classes(market.timing))
     return Role.INITIATOR if gives_long else Role.RESPONDER
+
+
+def secret_of(root: bytes, trade: MatchId) -> bytes:
+    """The 32 bytes that an initiator shows to take what it swaps for.
+
+    From the seed and the trade's name, so a lost store loses no secret.
+    """
+    return hmac_sha256(root, b"orrange/swap-secret/1" + trade)
 
 
 def agree(market: Market, deal: Deal, ours: SwapTerms, theirs: bytes) -> Swap:
