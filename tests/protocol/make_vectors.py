@@ -39,7 +39,7 @@ from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import Address, OrderId, TimeMs
+from orrange_p2p.core.ids import Address, Amount, Epoch, OrderId, TimeMs
 from orrange_p2p.core.matches import MatchGroup, Trade
 from orrange_p2p.core.operations import (
     Accept,
@@ -52,10 +52,12 @@ from orrange_p2p.core.operations import (
     Evidence,
     Operation,
     Place,
+    Side,
     to_items,
 )
 from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
 from orrange_p2p.core.witnesses import WitnessTable
@@ -1980,6 +1982,81 @@ def schedule_vectors() -> Json:
     )
 
 
+def swap_vectors() -> Json:
+    """From a bound trade and both sides' terms to the two locks."""
+    bitcoin = "bip122:000000000019d6689c085ae165831e93"
+    market = Market(
+        f"{bitcoin}/slip44:0", "eip155:1/erc20:0x" + "11" * 20, 1, 1, "htlc", "btc-evm", 1, 1, 1
+    )
+    seller_key, buyer_key = (key(name).public_key.format() for name in ("alice", "bob"))
+    alice, bob = address("alice"), address("bob")
+    trade = Trade(
+        market.id,
+        sha256(b"fill").digest(),
+        bob,
+        alice,
+        Amount(50_000),
+        Amount(10**18),
+        Epoch(3),
+        TimeMs(9),
+    )
+    secret = secret_of(sha256(b"root").digest(), trade.id)
+    seller = SwapTerms(seller_key, alice, sha256(secret).digest())
+    buyer = SwapTerms(bob, buyer_key, b"")
+    bound_ms = TimeMs(1_700_000_000_000)
+    swap = agree(market, Deal(trade, bob, bound_ms, Side.SELL), seller, buyer.encode())
+    mirrored = agree(market, Deal(trade, bob, bound_ms, Side.BUY), buyer, seller.encode())
+    assert (swap.own, swap.other) == (mirrored.other, mirrored.own)
+
+    def wrong(name: str, error: str, reason: str, data: bytes) -> Json:
+        return invalid(name, data, error, reason)
+
+    return document(
+        "Two sides' terms, in their accepts, and the locks that both compute from them.",
+        market=jsonable(market),
+        trade=jsonable(trade),
+        bound_ms=bound_ms,
+        root=hexed(sha256(b"root").digest()),
+        secret=hexed(secret),
+        seller=jsonable(seller),
+        locks={"base": jsonable(swap.own), "quote": jsonable(swap.other)},
+        valid=[
+            {"name": "seller", "input": hexed(seller.encode()), "terms": jsonable(seller)},
+            {"name": "buyer", "input": hexed(buyer.encode()), "terms": jsonable(buyer)},
+        ],
+        invalid=[
+            wrong("empty", "malformed", "no terms at all", b""),
+            wrong("version", "malformed", "of version 2", codec.encode((2, *buyer))),
+            wrong("items", "malformed", "an item too few", codec.encode((1, *buyer[:2]))),
+            wrong("trailing_byte", "malformed", "a byte after it", buyer.encode() + b"\x00"),
+            wrong(
+                "second_hash",
+                "invalid",
+                "the responder gives a hash too",
+                buyer._replace(hashlock=sha256(secret).digest()).encode(),
+            ),
+            wrong(
+                "zero_address",
+                "invalid",
+                "nobody's address",
+                buyer._replace(sender=bytes(20)).encode(),
+            ),
+            wrong(
+                "no_point",
+                "invalid",
+                "33 bytes that are no public key",
+                buyer._replace(recipient=b"\x02" + b"\xff" * 32).encode(),
+            ),
+            wrong(
+                "parties_swapped",
+                "invalid",
+                "an address where Bitcoin has keys",
+                SwapTerms(buyer.recipient, buyer.sender, b"").encode(),
+            ),
+        ],
+    )
+
+
 # --- files --------------------------------------------------------------------------------------
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -2001,6 +2078,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "leader.json": leader_vectors,
     "seed.json": seed_vectors,
     "schedule.json": schedule_vectors,
+    "swap.json": swap_vectors,
     "book.json": book_vectors,
 }
 

@@ -43,6 +43,7 @@ RECORDS = [
     ("Reply", "sync.json", "valid_replies", "invalid_replies"),
     ("CheckpointPage", "sync.json", "valid_checkpoint_pages", "invalid_checkpoint_pages"),
     ("Parts", "sync.json", "valid_parts", "invalid_parts"),
+    ("SwapTerms", "swap.json", "valid", "invalid"),
 ]
 
 # Malformed, but not in a way that a schema can see: other encodings of the same data, and rules

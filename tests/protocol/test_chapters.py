@@ -30,6 +30,7 @@ from orrange_p2p.core import (
 )
 from orrange_p2p.core.genesis import Parameters
 from orrange_p2p.core.matches import TRANSITIONS, MatchEvent, MatchState
+from orrange_p2p.core.swaps import agreement
 
 PROTOCOL = Path(__file__).resolve().parents[2] / "protocol"
 PAGES = sorted(PROTOCOL.rglob("*.md"))
@@ -145,6 +146,7 @@ def test_wire_names_are_class_names() -> None:
         certificates,
         checkpoints,
         proofs,
+        agreement,
     )
     known = {name for module in modules for name in vars(module)}
     # Not classes of their own: a Delegate without expiry, unions, signed headers, values of maps.

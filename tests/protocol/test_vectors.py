@@ -34,9 +34,11 @@ from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.ids import OrderId
+from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
-from orrange_p2p.core.operations import Evidence
+from orrange_p2p.core.operations import Evidence, Side
 from orrange_p2p.core.reveals import RevealVerifier
+from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import eip712, secp256k1
@@ -728,6 +730,41 @@ def test_the_book_shows_every_refusal_and_every_reason() -> None:
     assert refusals == {refusal.name for refusal in Refusal}
     reasons = {o["reason"] for outcome in outcomes for o in outcome["ended"] + outcome["live"]}
     assert reasons == set(range(11))
+
+
+def _swap_deal(side: Side) -> tuple[Market, Deal]:
+    said = LOADED["swap"]
+    market = Market(**said["market"])
+    values = [octets(v) if isinstance(v, str) else v for v in said["trade"].values()]
+    trade = Trade(*values)
+    return market, Deal(trade, trade.buyer, said["bound_ms"], side)
+
+
+def test_the_locks_of_a_swap() -> None:
+    said = LOADED["swap"]
+    seller, buyer = (octets(case["input"]) for case in said["valid"])
+    market, deal = _swap_deal(Side.SELL)
+    secret = secret_of(octets(said["root"]), deal.id)
+    assert secret == octets(said["secret"])
+    swap = agree(market, deal, SwapTerms.decode(seller), buyer)
+    assert make_vectors.jsonable(swap.own) == said["locks"]["base"]
+    assert make_vectors.jsonable(swap.other) == said["locks"]["quote"]
+    mirrored = agree(*_swap_deal(Side.BUY), SwapTerms.decode(buyer), seller)
+    assert (mirrored.own, mirrored.other) == (swap.other, swap.own)
+
+
+@pytest.mark.parametrize("case", cases("swap"))
+def test_terms_of_a_swap(case: Json) -> None:
+    terms = SwapTerms(*(octets(value) for value in case["terms"].values()))
+    assert SwapTerms.decode(octets(case["input"])) == terms
+    assert terms.encode() == octets(case["input"])
+
+
+@pytest.mark.parametrize("case", cases("swap", "invalid"))
+def test_terms_that_make_no_swap(case: Json) -> None:
+    market, deal = _swap_deal(Side.SELL)
+    ours = SwapTerms.decode(octets(LOADED["swap"]["valid"][0]["input"]))
+    must_fail(case, lambda: agree(market, deal, ours, octets(case["input"])))
 
 
 @pytest.mark.parametrize("case", cases("schedule"))
