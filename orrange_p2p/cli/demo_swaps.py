@@ -103,8 +103,8 @@ class SwapDemo:
             self._tell("Starting the nodes, giving each coins ...")
             nodes = await stack.enter_async_context(cluster.running(self._base, self._count, {}))
             for node in nodes:
-                (wallet,) = await node.client.call("bitcoin")
-                await fund_bitcoin(bitcoin, wallet["address"], BITCOINS_SATS)
+                wallet = await _coins(node)
+                await fund_bitcoin(bitcoin, wallet["account"], BITCOINS_SATS)
             owners = [one.traders()[0].address for one in keys]
             return await self._swap(nodes, bank, owners, evm.chain)
 
@@ -174,12 +174,12 @@ class SwapDemo:
         for node, owner in zip(nodes, owners, strict=True):
             with trio.fail_after(WAIT_S):
                 while True:
-                    (wallet,) = await node.client.call("bitcoin")
-                    if int(wallet["free"]):
+                    wallet = await _coins(node)
+                    if int(wallet["amount"]):
                         break
                     await trio.sleep(LOOK_S)
             _, tokens = await bank.held(owner)
-            found.append((int(wallet["free"]), int(tokens)))
+            found.append((int(wallet["amount"]), int(tokens)))
         return found
 
     async def _wait(self, nodes: Sequence[NodeProcess]) -> list[dict[str, Any]]:
@@ -226,6 +226,12 @@ async def _fund(bank: Bank, genesis: Genesis, keys: Sequence[PlainKeys]) -> None
     await bank.deploy(genesis)
     await bank.hand_out(owners, coins=COINS, base=Amount(0), quote=TOKENS)
     await bank.approve(owners, UNLIMITED, HASH_TIMELOCK)
+
+
+async def _coins(node: NodeProcess) -> dict[str, Any]:
+    """The row of a node's Bitcoin wallet."""
+    rows = await node.client.call("wallet")
+    return next(row for row in rows if row["chain"] == BITCOIN)
 
 
 async def _until(nodes: Sequence[NodeProcess], trades: int) -> None:

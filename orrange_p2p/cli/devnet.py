@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,18 @@ from orrange_p2p.core.ids import Address, Amount
 from orrange_p2p.daemon.config import load_genesis
 from orrange_p2p.devnet.accounts import MNEMONIC, accounts
 from orrange_p2p.devnet.bank import open_bank
-from orrange_p2p.devnet.chains import KINDS, DevChain, open_chains
+from orrange_p2p.devnet.chains import (
+    KINDS,
+    DevChain,
+    fund_bitcoin,
+    open_bitcoin_chain,
+    open_chains,
+)
 from orrange_p2p.devnet.contracts import BASE, QUOTE
 
 _COINS = 100
 _TOKENS = 1_000_000
+_BITCOINS = 5
 DEFAULT_CHAIN = 31337
 DEFAULT_PORT = 8545
 
@@ -68,6 +77,19 @@ DEFAULT_PORT = 8545
     multiple=True,
     help=f"An account to give {_COINS} coins and {_TOKENS:,} of each token. May be given again.",
 )
+@click.option(
+    "--bitcoin",
+    "with_bitcoin",
+    is_flag=True,
+    help="A Bitcoin regtest chain too, on the port after the others': swaps need one.",
+)
+@click.option(
+    "--fund-bitcoin",
+    "payees",
+    metavar="ADDRESS",
+    multiple=True,
+    help=f"An address of it to give {_BITCOINS} coins. May be given again.",
+)
 @click.option("--no-contracts", is_flag=True, help="Deploy nothing: the chains begin empty.")
 @json_option
 def command(
@@ -77,6 +99,8 @@ def command(
     block_time_s: int | None,
     network_file: Path | None,
     owners: tuple[Address, ...],
+    with_bitcoin: bool,
+    payees: tuple[str, ...],
     no_contracts: bool,
     as_json: bool,
 ) -> None:
@@ -92,8 +116,11 @@ def command(
     numbers = numbers or (DEFAULT_CHAIN,)
     if len(set(numbers)) < len(numbers):
         raise ConfigError("--chain-id names a chain twice")
-    if port + len(numbers) - 1 > 65535:
-        raise ConfigError(f"--port {port} leaves no ports for {len(numbers)} chains")
+    count = len(numbers) + with_bitcoin
+    if port + count - 1 > 65535:
+        raise ConfigError(f"--port {port} leaves no ports for {count} chains")
+    if payees and not with_bitcoin:
+        raise ConfigError("--fund-bitcoin needs --bitcoin")
     if no_contracts and (network_file is not None or owners):
         raise ConfigError("--no-contracts leaves out what --network and --fund need")
     network = None if network_file is None else load_genesis(network_file)
@@ -111,7 +138,10 @@ def command(
             )
             return deployed
 
-    trio.run(_run, kind, numbers, port, block_time_s, deploy, wants_json(as_json))
+    trio.run(
+        partial(_run, kind, numbers, port, block_time_s, deploy, wants_json(as_json)),
+        payees if with_bitcoin else None,
+    )
 
 
 async def _run(
@@ -121,21 +151,39 @@ async def _run(
     block_time_s: int | None,
     deploy: Callable[[DevChain], Awaitable[dict[str, Address]]],
     as_json: bool,
+    payees: Sequence[str] | None,
 ) -> None:
+    """``payees``: of Bitcoin; None: without it."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_chains(kind, numbers, first_port=port, block_time_s=block_time_s) as chains:
+        async with (
+            AsyncExitStack() as stack,
+            open_chains(kind, numbers, first_port=port, block_time_s=block_time_s) as chains,
+        ):
             contracts = [await deploy(chain) for chain in chains]
+            bitcoin = None
+            if payees is not None:
+                bitcoin = await stack.enter_async_context(
+                    open_bitcoin_chain(
+                        port=port + len(numbers) if port else 0, block_time_s=block_time_s
+                    )
+                )
+                for payee in payees:
+                    await fund_bitcoin(bitcoin, payee, _BITCOINS * 10**8)
             if as_json:
-                echo_json(_described(kind, chains, contracts))
+                echo_json(_described(kind, chains, contracts, bitcoin))
             else:
-                _show(kind, chains, contracts[0])
+                _show(kind, chains, contracts[0], bitcoin)
             await anext(signals)
 
 
 def _described(
-    kind: str, chains: list[DevChain], contracts: list[dict[str, Address]]
+    kind: str,
+    chains: list[DevChain],
+    contracts: list[dict[str, Address]],
+    bitcoin: DevChain | None,
 ) -> dict[str, Any]:
     return {
+        "bitcoin": None if bitcoin is None else {"chain": bitcoin.chain, "http": bitcoin.http},
         "evm": kind,
         "chains": [
             {
@@ -154,9 +202,13 @@ def _described(
     }
 
 
-def _show(kind: str, chains: list[DevChain], contracts: dict[str, Address]) -> None:
+def _show(
+    kind: str, chains: list[DevChain], contracts: dict[str, Address], bitcoin: DevChain | None
+) -> None:
     for one in chains:
         click.echo(f"{one.chain}  {kind}  {one.websocket}  {one.http}")
+    if bitcoin is not None:
+        click.echo(f"{bitcoin.chain}  regtest  {bitcoin.http}")
     click.echo("\nEach holds 10,000 coins on each chain. Everybody knows these keys:")
     for account in accounts():
         click.echo(f"  0x{account.address.hex()}  0x{account.secret.hex()}")
@@ -171,7 +223,12 @@ def _show(kind: str, chains: list[DevChain], contracts: dict[str, Address]) -> N
     click.echo("\nIn node.toml:")
     for one in chains:
         click.echo(f'  [chain."{one.chain}"]\n  endpoints = ["{one.websocket}"]')
+    if bitcoin is not None:
+        click.echo(f'  [chain."{bitcoin.chain}"]\n  endpoint = "{bitcoin.http}"')
     if settlement is not None:
         for one in chains:
             click.echo(f'  [settlement."{one.chain}"]\n  contract = "0x{settlement.hex()}"')
+    for one in chains if contracts else ():
+        timelock = contracts["HashTimelock"].hex()
+        click.echo(f'  [swap."{one.chain}"]\n  contract = "0x{timelock}"')
     click.echo("\nCtrl-C ends it.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from orrange_p2p.core.addresses import parse_address
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address, OrderId
 from orrange_p2p.daemon.config import default_data_dir
@@ -54,9 +54,10 @@ class _AddressType(click.ParamType[Address]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
-        if not re.fullmatch("0x[0-9a-fA-F]{40}", str(value)):
-            self.fail(f"{value!r} is not an address: 0x and 40 hexadecimal digits", param, ctx)
-        return Address(bytes.fromhex(str(value)[2:]))
+        try:
+            return parse_address(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 ADDRESS = _AddressType()

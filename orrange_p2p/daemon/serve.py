@@ -18,7 +18,7 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
-from orrange_p2p.daemon import api, datadir, order_api, signing, swap_api
+from orrange_p2p.daemon import api, datadir, order_api, signing, swap_api, wallet_api
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
@@ -113,10 +113,13 @@ async def serve(
             settling=[(one, chains[one.chain].chain) for one in config.settlements],
             swap_tools=_swap_tools(directory, keys, legs, swaps) if legs else None,
         )
+        tokens = Tokens(chains)
+        accounts = [signer.address for signer in traders]
         methods: dict[str, Method] = {
             **api.methods(node),
-            **order_api.methods(node, Tokens(chains)),
-            **swap_api.methods(node, swaps, bitcoin_legs(legs)),
+            **order_api.methods(node, tokens),
+            **swap_api.methods(node, swaps),
+            **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)

@@ -1,11 +1,10 @@
-"""What the local socket answers about swaps, and about the Bitcoin wallet that pays for them."""
+"""What the local socket answers about swaps over two chains."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from orrange_p2p.chains.bitcoin.leg import BitcoinLeg
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MarketId, MatchId
 from orrange_p2p.core.operations import Side
@@ -21,25 +20,21 @@ from orrange_p2p.rpc.server import Method, Params
 __all__ = ["methods"]
 
 
-def methods(
-    node: Node, swaps: SwapStore, wallets: Mapping[str, BitcoinLeg]
-) -> Mapping[str, Method]:
-    """``swaps``, ``swap``, ``swap_bundle``, ``swap_resume``, ``bitcoin``."""
-    api = _SwapApi(node, swaps, wallets)
+def methods(node: Node, swaps: SwapStore) -> Mapping[str, Method]:
+    """``swaps``, ``swap``, ``swap_bundle``, ``swap_resume``."""
+    api = _SwapApi(node, swaps)
     return {
         "swaps": api.swaps,
         "swap": api.swap,
         "swap_bundle": api.bundle,
         "swap_resume": api.resume,
-        "bitcoin": api.bitcoin,
     }
 
 
 class _SwapApi:
-    def __init__(self, node: Node, swaps: SwapStore, wallets: Mapping[str, BitcoinLeg]) -> None:
+    def __init__(self, node: Node, swaps: SwapStore) -> None:
         self._node = node
         self._swaps = swaps
-        self._wallets = wallets
 
     async def swaps(self, params: Params) -> Any:
         """Our swaps in a market after position ``since``, oldest first, at most 1,000."""
@@ -76,13 +71,6 @@ class _SwapApi:
         bundle = Bundle.decode(text)
         is_new = await self._driver(bundle.deal.trade.market).resume(bundle)
         return {"trade": "0x" + bundle.name.hex(), "is_new": is_new}
-
-    async def bitcoin(self, params: Params) -> Any:
-        """Per Bitcoin chain an address to send coins to, and how many sat are free."""
-        return [
-            {"chain": chain, "address": await leg.address(), "free": str(await leg.balance())}
-            for chain, leg in self._wallets.items()
-        ]
 
     async def _record(self, params: Params) -> SwapRecord:
         named = params.get("trade")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from orrange_p2p.core.addresses import parse_address
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address
 
 __all__ = ["TableKind", "address", "between", "parse_tables", "tables_to_toml"]
-
-_ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class TableKind(NamedTuple):
@@ -86,6 +84,4 @@ def between(least: int, most: int) -> Callable[[object], int]:
 
 def address(value: object) -> Address:
     """Parses an address of an EVM chain."""
-    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
-        raise ConfigError(f"{value!r} is not an address: 0x and 40 hexadecimal digits")
-    return Address(bytes.fromhex(value[2:]))
+    return parse_address(value if isinstance(value, str) else repr(value))

@@ -22,6 +22,7 @@ from bitcoin_chains import (
 )
 
 from orrange_p2p.chains.bitcoin.leg import BitcoinLeg
+from orrange_p2p.chains.bitcoin.transactions import script_of
 from orrange_p2p.core.errors import CallerError, RefusedError
 from orrange_p2p.core.swaps.legs import LockState
 from orrange_p2p.crypto.bitcoin import TxOut, decode_tx
@@ -123,6 +124,15 @@ async def test_what_bitcoin_core_refuses(node: Node, tmp_path: Path) -> None:
         await node.mine()
         twice = good._replace(outputs=(TxOut(good.outputs[0].value, b"\0\x14" + b"\x22" * 20),))
         assert "missing" in await node.refuses(twice.encoded())
+
+
+async def test_an_address_stays_until_coins_have_come_to_it(node: Node, tmp_path: Path) -> None:
+    async with leg_on(node, tmp_path / "wallet.sqlite", 0) as leg:
+        first = await leg.address()
+        assert {await leg.address() for _ in range(30)} == {first}
+        await node.fund(script_of(first, "bcrt"), 50_000)
+        assert await leg.balance() == 50_000
+        assert await leg.address() != first
 
 
 async def test_blocks_from_before_a_wallets_first_look_can_be_replaced(

@@ -446,6 +446,32 @@ async def _down_while_the_secret_comes_out(course: Course, state: SwapState) -> 
     return await course.finish()
 
 
+async def _claimed_at_the_last_moment(course: Course) -> str:
+    """The initiator shows the secret only as we are about to take our lock back, and is quicker."""
+    subject, other = course.subject, course.other
+    swap = subject.kept.swap
+    assert swap is not None
+    if swap.role is not Role.RESPONDER:
+        return ""
+    record = other.kept
+    assert record.swap is not None
+    other.swaps._records[other.name] = record._replace(swap=_late_reveal(record.swap))
+    await _until(course, subject, SwapState.LOCKED)
+
+    async def die(label: str) -> None:
+        if label == "swap REFUNDING!":
+            raise Killed
+
+    subject.on_write = die
+    await course.skip_to(swap.own.timelock_s, subject)
+    while subject.is_running:
+        await course.pass_steps(1, subject)
+    await course.pass_steps(4, other)
+    subject.on_write = course._on_write
+    await course.world.start(subject)
+    return await course.finish()
+
+
 SCRIPTS: Final[dict[str, Callable[[Course], Any]]] = {
     "taken back by another while LOCKED": lambda course: _taken_back_by_another(
         course, SwapState.LOCKED
@@ -463,6 +489,7 @@ SCRIPTS: Final[dict[str, Callable[[Course], Any]]] = {
     "down while the secret comes out, CANCELLING": lambda course: _down_while_the_secret_comes_out(
         course, SwapState.CANCELLING
     ),
+    "claimed at the last moment": _claimed_at_the_last_moment,
     "lock gone from a deep block": _never_locked,
     "everything taken": _taken,
 }

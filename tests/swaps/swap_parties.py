@@ -391,7 +391,10 @@ class Party:
         except* Killed:
             pass
         except* Ill as group:
-            self.ill = str(group.exceptions[0])
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            self.ill = str(error)
         finally:
             self.is_running = False
             if not was_started:

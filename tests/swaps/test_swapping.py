@@ -12,7 +12,7 @@ import matrix
 import pytest
 import structlog
 from matrix import Case, Visited, cases, find_points, lose_store, quick, run_case
-from swap_parties import Stage, World, holds, open_stage
+from swap_parties import Stage, WatchedBundles, World, holds, open_stage
 
 from orrange_p2p.core.swaps.htlc import TRANSITIONS, Role, SwapState
 
@@ -113,6 +113,14 @@ async def test_courses_that_chains_within_their_bounds_do_not_take(
         assert outcome.states[role] == "LOST" and outcome.is_lost
     else:
         assert not outcome.is_lost, outcome
+
+
+async def test_a_node_that_locks_without_a_bundle_is_caught(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WatchedBundles, "write", lambda self, bundle: None)
+    case = Case(BTC_EVM, Role.INITIATOR, "swap LOCKED", "none")
+    assert (await run_case(stage, case, frozenset())).problem == "locked without a bundle"
 
 
 @pytest.mark.parametrize("state", [SwapState.LOCKING, SwapState.CLAIMING, SwapState.REFUNDING])

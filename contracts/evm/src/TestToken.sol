@@ -5,7 +5,7 @@ import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 
 /// @title A token that is worth nothing: whoever wants some makes some
-/// @notice For development chains, the demo and tests. Never list it anywhere else.
+/// @notice Wraps the chain's coin as well, one for one, as WETH does. For development chains, the demo and tests. Never list it anywhere else.
 contract TestToken is ERC20Permit {
     uint8 private immutable _DECIMALS;
 
@@ -19,5 +19,15 @@ contract TestToken is ERC20Permit {
 
     function mint(address to, uint256 amount) external {
         _mint(to, amount);
+    }
+
+    function deposit() external payable {
+        _mint(msg.sender, msg.value);
+    }
+
+    function withdraw(uint256 amount) external {
+        _burn(msg.sender, amount);
+        (bool done,) = msg.sender.call{value: amount}("");
+        require(done, "the coins were not taken");
     }
 }

@@ -177,10 +177,10 @@ class BitcoinLeg:
     # --- beside the port ---
 
     async def address(self) -> str:
-        """Where to send coins to this wallet."""
+        """Where to send coins to this wallet: another address once coins have come to it."""
         async with self._turn:
             await self._look()
-            return address_of(self._wallet.fresh(RECEIVE), self._network.prefix)
+            return address_of(self._wallet.unused(RECEIVE), self._network.prefix)
 
     async def balance(self) -> Amount:
         """What is free: not in locks, nor about to be spent."""

@@ -73,6 +73,11 @@ class Wallet:
         self.extend()
         return script
 
+    def unused(self, branch: int) -> bytes:
+        """The script that ``fresh`` would give next: the same until coins come to it. Asked for
+        without end it runs into no gap that other wallets, and this one from its seed, stop at."""
+        return self._scripts[branch][self._next[branch]]
+
     def handed_out(self, scripts: Iterable[bytes]) -> None:
         """These are in transactions that may not have been seen yet."""
         for script in scripts:

@@ -1,0 +1,288 @@
+"""``orrange wallet``: what the running node's traders hold on chains, and sending it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from orrange_p2p.cli.ask import ask
+from orrange_p2p.cli.confirm import confirm, dry_run_option, told, yes_option
+from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wants_json
+from orrange_p2p.core.addresses import parse_address
+from orrange_p2p.core.errors import ConfigError, DeadlineError, WorldError
+from orrange_p2p.core.units import parse_amount, show_amount
+
+UNLIMITED: Final = (1 << 256) - 1
+LOOK_S: Final = 0.5
+ASK_S: Final = 30.0
+_FOR_EVER: Final = ("final", "failed", "dropped", "reverted")
+
+
+@click.group("wallet")
+def command() -> None:
+    """Show what this node's traders hold on chains; approve, wrap, unwrap and send it.
+
+    Exit status: 0 done; 1 the chain refused it, or it failed in a block; 2 the call is wrong, and
+    nothing was sent; 3 no node or chain answers, or it was not final in time: then it goes on, and
+    `orrange wallet sent ID` tells.
+    """
+
+
+_spends: list[Callable[[Any], Any]] = [
+    click.option("--chain", metavar="CHAIN", help="Such as eip155:1; needed if there are several."),
+    click.option("--trader", type=click.IntRange(1), default=1, show_default=True),
+    click.option("--id", "name", help="Of an earlier call, to be sure that it is done once."),
+    click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 3600),
+        default=120.0,
+        show_default=True,
+        help="Seconds to wait until it is final; 0: none.",
+    ),
+    yes_option,
+    dry_run_option,
+    data_dir_option,
+    json_option,
+]
+
+
+def _spending(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_spends):
+        function = option(function)
+    return function
+
+
+@command.command("balance")
+@data_dir_option
+@json_option
+def balance(data_dir: Path, as_json: bool) -> None:
+    """Show coins and tokens, and what the contracts may move of these."""
+    rows = ask(data_dir, "wallet", timeout_s=ASK_S)
+    if wants_json(as_json):
+        echo_json(rows)
+    else:
+        _show(rows)
+
+
+@command.command("approve")
+@click.argument("token")
+@click.argument("amount", required=False)
+@click.option("--unlimited", is_flag=True, help="Without a limit: convenient, and as trusting.")
+@click.option(
+    "--contract",
+    type=click.Choice(["Settlement", "HashTimelock"]),
+    help="Which may move it; needed if both are in node.toml.",
+)
+@_spending
+def approve(
+    token: str, amount: str | None, unlimited: bool, contract: str | None, **how: Any
+) -> None:
+    """Let a contract move up to AMOUNT of TOKEN; 0 takes it back.
+
+    TOKEN is a symbol, as `orrange wallet balance` shows it, or 0x and 40 digits. Trades settle and
+    swaps lock out of what is approved.
+    """
+    if (amount is None) == (not unlimited):
+        raise ConfigError("say AMOUNT or --unlimited, one of the two")
+    row = _row(how, token)
+    spenders = {one["contract"]: one for one in row["allowances"]}
+    if contract is None and len(spenders) == 1:
+        contract = next(iter(spenders))
+    if contract is None or contract not in spenders:
+        known = ", ".join(spenders) or "none in node.toml"
+        raise ConfigError(f"--contract {contract or 'is missing'}; of this chain: {known}")
+    units = UNLIMITED if unlimited else parse_amount(str(amount), _decimals(row))
+    shown = "any amount" if unlimited else f"up to {amount}"
+    words = f"let {contract} {spenders[contract]['address']} move {shown} {row['symbol']}"
+    _send(how, row, "approve", units, words, spenders[contract]["address"])
+
+
+@command.command("send")
+@click.argument("asset")
+@click.argument("amount")
+@click.argument("to")
+@_spending
+def send(asset: str, amount: str, to: str, **how: Any) -> None:
+    """Send AMOUNT of ASSET to the address TO.
+
+    ASSET is a symbol, as `orrange wallet balance` shows it, or 0x and 40 digits of a token.
+    """
+    row = _row(how, asset)
+    address = "0x" + parse_address(to).hex()
+    units = parse_amount(amount, _decimals(row))
+    if not units:
+        raise ConfigError("nothing is nothing to send")
+    _send(how, row, "send", units, f"send {amount} {row['symbol']} to {to}", address)
+
+
+@command.command("deposit")
+@click.argument("token")
+@click.argument("amount")
+@_spending
+def deposit(token: str, amount: str, **how: Any) -> None:
+    """Wrap AMOUNT of the chain's coin into TOKEN, such as WETH, which markets can trade."""
+    row = _row(how, token)
+    units = parse_amount(amount, _decimals(row))
+    _send(how, row, "deposit", units, f"wrap {amount} coins into {row['symbol']}", None)
+
+
+@command.command("withdraw")
+@click.argument("token")
+@click.argument("amount")
+@_spending
+def withdraw(token: str, amount: str, **how: Any) -> None:
+    """Unwrap AMOUNT of TOKEN, such as WETH, into the chain's coin."""
+    row = _row(how, token)
+    units = parse_amount(amount, _decimals(row))
+    _send(how, row, "withdraw", units, f"unwrap {amount} {row['symbol']} into coins", None)
+
+
+@command.command("sent")
+@click.argument("name", metavar="ID")
+@click.option("--chain", metavar="CHAIN", help="Needed if there are several.")
+@data_dir_option
+@json_option
+def sent(name: str, chain: str | None, data_dir: Path, as_json: bool) -> None:
+    """Tell how far something is that an earlier call sent."""
+    params = {"id": name} | ({} if chain is None else {"chain": chain})
+    status = ask(data_dir, "wallet_sent", params, timeout_s=ASK_S)
+    if status is None:
+        raise ConfigError(f"nothing was sent under the id {name}")
+    if wants_json(as_json):
+        echo_json({"id": name, **status})
+    else:
+        _tell(status)
+
+
+def _row(how: Mapping[str, Any], named: str) -> dict[str, Any]:
+    """The row of the wallet that an asset's name means."""
+    rows = [
+        row
+        for row in ask(how["data_dir"], "wallet", timeout_s=ASK_S)
+        if row["trader"] == how["trader"] and how["chain"] in (None, row["chain"])
+    ]
+    wanted = named.lower()
+    found = [
+        row
+        for row in rows
+        if wanted in (str(row["symbol"]).lower(), row["asset"], row["asset"].rpartition(":")[2])
+    ]
+    if len(found) == 1:
+        if found[0]["problem"]:
+            raise WorldError(f"{found[0]['chain']}: {found[0]['problem']}")
+        return dict(found[0])
+    if found:
+        places = ", ".join(row["asset"] for row in found)
+        raise ConfigError(f"{named} is the name of several: {places}; add --chain, or its address")
+    known = ", ".join(dict.fromkeys(str(row["symbol"] or row["asset"]) for row in rows)) or "none"
+    raise ConfigError(f"no asset {named!r} of trader {how['trader']}; known: {known}")
+
+
+def _decimals(row: Mapping[str, Any]) -> int:
+    if row["decimals"] is None:
+        raise WorldError(f"the chain does not tell how many decimals {row['asset']} has")
+    return int(row["decimals"])
+
+
+def _send(
+    how: Mapping[str, Any],
+    row: Mapping[str, Any],
+    kind: str,
+    units: int,
+    words: str,
+    to: str | None,
+) -> None:
+    as_json = wants_json(how["as_json"])
+    data_dir, name = how["data_dir"], how["name"] or secrets.token_hex(8)
+    params = {
+        "chain": row["chain"],
+        "trader": how["trader"],
+        "kind": kind,
+        "asset": row["asset"],
+        "amount": str(units),
+        **({} if to is None else {"to": to}),
+    }
+    plan = ask(data_dir, "wallet_plan", params, timeout_s=ASK_S)
+    fee = show_amount(int(plan["fee_at_most"]), 18)
+    told(f"On {row['chain']}, from {row['account']}: {words}. Fee: at most {fee} coins.", as_json)
+    if how["dry_run"]:
+        if as_json:
+            echo_json({**params, **plan, "sent": False})
+        return
+    confirm(how["yes"])
+    status = ask(data_dir, "wallet_send", {**params, "id": name}, timeout_s=ASK_S)
+    told(f"Sent as {status['tx_hash']} (id {name}).", as_json)
+    status = _wait(data_dir, {"chain": row["chain"], "id": name}, status, how["wait_s"], as_json)
+    if as_json:
+        echo_json({"id": name, **status})
+    else:
+        _tell(status)
+    if status["state"] in ("failed", "dropped", "reverted"):
+        raise SystemExit(1)
+
+
+def _wait(
+    data_dir: Path,
+    params: Mapping[str, Any],
+    status: dict[str, Any],
+    wait_s: float,
+    as_json: bool,
+) -> dict[str, Any]:
+    deadline = time.monotonic() + wait_s
+    seen = ""
+    while status["state"] not in _FOR_EVER:
+        if time.monotonic() >= deadline:
+            if not wait_s:
+                return status
+            raise DeadlineError(
+                f"it is not final after {wait_s:g} s, and goes on: "
+                f"`orrange wallet sent {params['id']}` tells how far it is"
+            )
+        time.sleep(LOOK_S)
+        status = ask(data_dir, "wallet_sent", params, timeout_s=ASK_S)
+        now = f"{status['state']}, {status['note'] or ''}".rstrip(", ")
+        if now != seen:
+            told(f"  {now}", as_json)
+            seen = now
+    return status
+
+
+def _tell(status: Mapping[str, Any]) -> None:
+    where = f" in block {status['block']}" if status["block"] else ""
+    fee = f", fee {show_amount(int(status['fee']), 18)} coins" if status["block"] else ""
+    click.echo(f"{status['state']}{where}{fee}  {status['tx_hash']}")
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for place in dict.fromkeys((row["chain"], row["account"]) for row in rows):
+        click.echo("  ".join(filter(None, place)))
+        table = Table()
+        table.add_column("asset")
+        table.add_column("amount", justify="right")
+        table.add_column("may be moved by")
+        for row in rows:
+            if (row["chain"], row["account"]) == place:
+                table.add_row(*_cells(row))
+        Console().print(table)
+    if not rows:
+        click.echo("No chains: node.toml names none.")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    def shown(units: str) -> str:
+        if int(units) >= 1 << 255:
+            return "any amount"
+        return units if row["decimals"] is None else show_amount(int(units), row["decimals"])
+
+    amount = row["problem"] if row["amount"] is None else shown(row["amount"])
+    allowed = [f"{one['contract']}: {shown(one['amount'])}" for one in row["allowances"]]
+    return [row["symbol"] or row["asset"], amount, "\n".join(allowed)]
