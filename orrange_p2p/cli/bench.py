@@ -134,3 +134,30 @@ def sync(as_json: bool, **options: Any) -> None:
     from orrange_p2p.cli import bench_sync
 
     sys.exit(bench_sync.main(as_json, **options))
+
+
+@command.command("swaps")
+@click.option(
+    "--trades", type=click.IntRange(1, 1000), default=50, show_default=True, help="To be swapped."
+)
+@click.option(
+    "--nodes", type=click.IntRange(2, 16), default=4, show_default=True, help="Node processes."
+)
+@click.option(
+    "--lose",
+    "lost_percent",
+    type=click.IntRange(0, 99),
+    default=5,
+    show_default=True,
+    help="Of the messages that gossip brings each node loses so many.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def swaps(as_json: bool, **options: Any) -> None:
+    """Swaps of coins for a token, over libp2p that loses messages, on two development chains.
+
+    How many of the matches that bind reach both locks, and how long a single swap takes without
+    losses. Exit status 1 if one of a hundred does not, or if one fails.
+    """
+    from orrange_p2p.cli import bench_swaps
+
+    sys.exit(bench_swaps.main(as_json, **options))

@@ -23,7 +23,7 @@ from orrange_p2p.cli.chronicle import LOOK_EVERY_S, Chronicle, p50_and_p99, sett
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.cli.demo_chain import DemoChain, Holding, Purses, add_up, open_demo_chain
 from orrange_p2p.cli.demo_report import HONEST, SCENARIOS, Report, progress, show
-from orrange_p2p.cli.demo_swaps import SwapDemo, show_swaps, to_json
+from orrange_p2p.cli.demo_swaps import SwapRun, show_swaps, to_json
 from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import ConfigError, WorldError
@@ -118,7 +118,7 @@ def _swap(nodes: int, evm: str, as_json: bool) -> None:
     if evm == NO_CHAIN or nodes < 2:
         raise ConfigError("swaps need an EVM chain, and two nodes at least")
     with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
-        report = trio.run(SwapDemo(Path(base), nodes, evm, as_json).run)
+        report = trio.run(SwapRun(Path(base), nodes, evm, as_json).run)
     if as_json:
         click.echo(to_json(report))
     else:

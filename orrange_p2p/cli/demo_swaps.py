@@ -1,4 +1,5 @@
-"""The demo's other market: coins of a Bitcoin chain against a token of an EVM chain, swapped."""
+"""Node processes that swap coins of a Bitcoin chain for a token of an EVM chain: the demo's other
+market, and what `orrange bench swaps` measures."""
 
 from __future__ import annotations
 
@@ -31,7 +32,6 @@ from orrange_p2p.devnet.contracts import HASH_TIMELOCK, QUOTE, REGISTRY
 
 NUMBER: Final = 31337
 BLOCK_TIME_S: Final = 1
-TRADES: Final = 6
 LOT_SATS: Final = 10_000
 """Less than a lot would not pay for its claim."""
 LOTS: Final = 100
@@ -45,6 +45,7 @@ TOKENS: Final = Amount(1_000_000 * 10**QUOTE.decimals)
 MOST_FEES_SATS: Final = 20_000
 """Per swap: what a lock, a claim or a refund cost at the least rate, many times over."""
 WAIT_S: Final = 120.0
+"""For a trade to bind, and for each swap beside those that go on at the same time."""
 LOOK_S: Final = 0.5
 _ENDED: Final = ("swapped", "refunded", "unlocked", "lost")
 
@@ -59,6 +60,8 @@ class SwapReport:
     """That bound."""
     swapped: int
     """Those of them of which both sides hold the other's coins, for good."""
+    both_locked: int
+    """Those of which both chains showed a lock."""
     failed: int
     chains: list[str]
     agree: bool
@@ -76,13 +79,27 @@ class SwapReport:
         return is_whole and self.failed == 0 and self.swapped == self.trades > 0
 
 
-class SwapDemo:
+class SwapRun:
     """Node processes that swap with one another."""
 
-    def __init__(self, base: Path, nodes: int, evm: str, as_json: bool) -> None:
+    def __init__(
+        self,
+        base: Path,
+        nodes: int,
+        evm: str,
+        as_json: bool,
+        *,
+        trades: int = 6,
+        lost_percent: int = 0,
+    ) -> None:
+        """``lost_percent``: of the messages that gossip brings, each node loses so many."""
         self._base = base
         self._count = nodes
         self._evm = evm
+        self._trades = trades
+        self._extra = (
+            {n: ["--lose", str(lost_percent)] for n in range(nodes)} if lost_percent else {}
+        )
         self._console = Console(stderr=as_json)
 
     async def run(self) -> SwapReport:
@@ -101,7 +118,9 @@ class SwapDemo:
             bank = await stack.enter_async_context(open_bank(evm, [k.traders()[0] for k in keys]))
             await _fund(bank, genesis, keys)
             self._tell("Starting the nodes, giving each coins ...")
-            nodes = await stack.enter_async_context(cluster.running(self._base, self._count, {}))
+            nodes = await stack.enter_async_context(
+                cluster.running(self._base, self._count, self._extra)
+            )
             for node in nodes:
                 wallet = await _coins(node)
                 await fund_bitcoin(bitcoin, wallet["account"], BITCOINS_SATS)
@@ -128,15 +147,16 @@ class SwapDemo:
         self, nodes: Sequence[NodeProcess], bank: Bank, owners: Sequence[Any], chain: str
     ) -> SwapReport:
         before = await self._holdings(nodes, bank, owners)
-        self._tell(f"Trading: {TRADES} times, coins against the token ...")
-        for number in range(TRADES):
+        self._tell(f"Trading: {self._trades} times, coins against the token ...")
+        bound = 0
+        for number in range(self._trades):
             seller, buyer = nodes[number % len(nodes)], nodes[(number + 1) % len(nodes)]
             for node, side in ((seller, "sell"), (buyer, "buy")):
                 place = {"op": "place", "side": side, "price": str(PRICE + number)}
                 await node.client.call("submit", {"operations": [{**place, "quantity": str(LOTS)}]})
-            await _until(nodes, number + 1)
+            bound = await _until_bound(nodes, number + 1)
         started = trio.current_time()
-        rows = await self._wait(nodes)
+        rows = await self._wait(nodes, bound)
         seconds = trio.current_time() - started
         chronicle = Chronicle(nodes)
         await chronicle.fetch()
@@ -157,6 +177,7 @@ class SwapDemo:
             market=f"BTC/{QUOTE.symbol}",
             trades=status["totals"].get("trades", 0),
             swapped=len(swapped),
+            both_locked=sum(all(map(_has_both_locks, pair)) for pair in by_trade.values()),
             failed=len(by_trade) - len(swapped),
             chains=[BITCOIN, chain],
             agree=len(set(roots)) == 1,
@@ -182,10 +203,10 @@ class SwapDemo:
             found.append((int(wallet["amount"]), int(tokens)))
         return found
 
-    async def _wait(self, nodes: Sequence[NodeProcess]) -> list[dict[str, Any]]:
+    async def _wait(self, nodes: Sequence[NodeProcess], bound: int) -> list[dict[str, Any]]:
         """All swaps, once each has ended at both sides."""
         told, rows = "", list[dict[str, Any]]()
-        deadline = trio.current_time() + WAIT_S
+        deadline = trio.current_time() + WAIT_S + 2 * self._trades
         while trio.current_time() < deadline:
             rows = [
                 {**row, "node": node.number}
@@ -197,7 +218,7 @@ class SwapDemo:
             if text != told:
                 self._tell(f"  {text}")
                 told = text
-            if len(rows) == 2 * TRADES and all(state in _ENDED for state in states):
+            if len(rows) == 2 * bound and all(state in _ENDED for state in states):
                 return rows
             await trio.sleep(LOOK_S)
         why = "; ".join(sorted({row["problem"] for row in rows if row["problem"]}))
@@ -234,13 +255,20 @@ async def _coins(node: NodeProcess) -> dict[str, Any]:
     return next(row for row in rows if row["chain"] == BITCOIN)
 
 
-async def _until(nodes: Sequence[NodeProcess], trades: int) -> None:
+async def _until_bound(nodes: Sequence[NodeProcess], most: int) -> int:
+    """Wait for a match of each so far to bind or lapse; how many have bound."""
     with trio.move_on_after(WAIT_S):
         while True:
-            if (await nodes[0].status())["totals"].get("trades", 0) >= trades:
-                return
+            totals = (await nodes[0].status())["totals"]
+            bound = int(totals.get("trades", 0))
+            if bound + totals.get("lapses", 0) >= most:
+                return bound
             await trio.sleep(LOOK_S / 4)
-    raise WorldError(f"only {trades - 1} trades bound within {WAIT_S:.0f} s")
+    raise WorldError(f"of {most} matches some neither bound nor lapsed within {WAIT_S:.0f} s")
+
+
+def _has_both_locks(row: Mapping[str, Any]) -> bool:
+    return all(row[leg] is not None and row[leg]["lock"] for leg in ("gives", "gets"))
 
 
 async def _both(nodes: Sequence[NodeProcess], pair: Sequence[dict[str, Any]]) -> dict[str, Any]:

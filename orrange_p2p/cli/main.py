@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "orders": "Place, cancel, amend and list orders.",
     "trades": "List own trades, and how far each is settled.",
     "swaps": "List, show, export and resume swaps over two chains.",
+    "watchtower": "End swaps of parties that are away, by their bundles.",
     "wallet": "Show coins on chains; approve, wrap, unwrap and send them.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",

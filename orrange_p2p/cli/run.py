@@ -26,7 +26,17 @@ from orrange_p2p.daemon.serve import serve
 )
 @passphrase_option
 @click.option("--sabotage", is_flag=True, hidden=True, help="Break the book, for the demo.")
-def command(data_dir: Path, passphrase_file: Path | None, sabotage: bool) -> None:
+@click.option(
+    "--lose",
+    "lost_percent",
+    type=click.IntRange(0, 99),
+    default=0,
+    hidden=True,
+    help="Of the messages that gossip brings, lose so many: for measuring.",
+)
+def command(
+    data_dir: Path, passphrase_file: Path | None, sabotage: bool, lost_percent: int
+) -> None:
     """Run the node until Ctrl-C or SIGTERM.
 
     It listens, dials the peers of its configuration, follows the markets it carries and, as a
@@ -48,4 +58,4 @@ def command(data_dir: Path, passphrase_file: Path | None, sabotage: bool) -> Non
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    trio.run(serve, config, keys, corrupt if sabotage else None)
+    trio.run(serve, config, keys, corrupt if sabotage else None, lost_percent)

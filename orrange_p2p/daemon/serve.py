@@ -51,7 +51,10 @@ often that taking orders in costs twice the time (protocol/decisions/0007-compil
 
 
 async def serve(
-    config: NodeConfig, keys: Keys, after_apply: Callable[[Fold], None] | None = None
+    config: NodeConfig,
+    keys: Keys,
+    after_apply: Callable[[Fold], None] | None = None,
+    lost_percent: int = 0,
 ) -> None:
     """Run the node of a data directory until SIGINT, SIGTERM or the API's ``stop``.
 
@@ -91,7 +94,9 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        open_transport(secret=keys.peer_secret(), listen=config.listen) as transport,
+        open_transport(
+            secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
+        ) as transport,
     ):
         directory.never_signed.unlink(missing_ok=True)  # a later store is not the first
         node = Node(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter, deque
 
 import trio
@@ -36,7 +37,11 @@ class Gossip:
     dropped and counted.
     """
 
-    def __init__(self, running: RunningHost, limits: Limits, counters: Counters) -> None:
+    def __init__(
+        self, running: RunningHost, limits: Limits, counters: Counters, lost_percent: int = 0
+    ) -> None:
+        """``lost_percent``: so many of the messages are lost on purpose, for measuring."""
+        self._lost_percent = lost_percent
         pubsub = running.pubsub
         router = pubsub.router
         assert isinstance(router, HardGossipSub)
@@ -137,6 +142,9 @@ class Gossip:
             return
         # Between the check above and this mark nothing waits: one handler call per id.
         self._pubsub.seen_messages.add(waiting.message_id)
+        if self._lost_percent and random.randrange(100) < self._lost_percent:  # noqa: S311
+            self._counters["gossip_lost_on_purpose"] += 1
+            return
         try:
             verdict = await handler(PeerId(waiting.forwarder.to_base58()), message.data)
         except PeerError:

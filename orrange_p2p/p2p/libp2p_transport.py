@@ -38,12 +38,17 @@ PROTOCOL_NAME = re.compile(r"/orrange(/[a-z0-9._-]+)+")
 
 @asynccontextmanager
 async def open_transport(
-    *, secret: bytes, listen: Sequence[str], limits: Limits = DEFAULT_LIMITS
+    *,
+    secret: bytes,
+    listen: Sequence[str],
+    limits: Limits = DEFAULT_LIMITS,
+    lost_percent: int = 0,
 ) -> AsyncIterator[Libp2pTransport]:
     """A node on the network for the length of the block.
 
     ``secret`` are the 32 secret bytes of an Ed25519 key, which is the node's name; keep them.
     ``listen`` are multiaddrs such as ``/ip4/127.0.0.1/tcp/0``; none means that nobody can dial us.
+    ``lost_percent``: so many of the messages that gossip brings are lost on purpose.
 
     Raises ``ConfigError`` and ``PortInUseError`` before the block starts. An exception of one of
     our handlers that is no ``PeerError`` cancels the block and is raised from it, several at once
@@ -56,7 +61,7 @@ async def open_transport(
         run_host(secret, listen, limits, counters) as running,
         trio.open_nursery() as own,
     ):
-        transport = Libp2pTransport(running, limits, counters, own)
+        transport = Libp2pTransport(running, limits, counters, own, lost_percent)
         own.start_soon(transport._gossip.run)
         try:
             yield transport
@@ -69,12 +74,17 @@ class Libp2pTransport:
     """See ``ports.Transport``. Made by ``open_transport`` only."""
 
     def __init__(
-        self, running: RunningHost, limits: Limits, counters: Counters, nursery: trio.Nursery
+        self,
+        running: RunningHost,
+        limits: Limits,
+        counters: Counters,
+        nursery: trio.Nursery,
+        lost_percent: int,
     ) -> None:
         self._running = running
         self._limits = limits
         self._counters = counters
-        self._gossip = Gossip(running, limits, counters)
+        self._gossip = Gossip(running, limits, counters, lost_percent)
         self._streams = Streams(running, limits, counters, nursery, self._gossip.blame)
         self._dialling: dict[ID, trio.Lock] = {}
         self._dialled: dict[ID, str] = {}

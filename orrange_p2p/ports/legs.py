@@ -76,3 +76,8 @@ class Leg(Protocol):
         """What somebody without our keys needs to end the lock in our favour, beside its terms;
         empty where nothing is needed. Bitcoin: a signed refund, and a claim without the secret."""
         ...
+
+    async def save(self, lock: Lock, rescue: bytes, preimage: bytes) -> None:
+        """End somebody's lock in their favour, with what ``rescue`` gave them: by a claim with the
+        secret, or without one by a refund. ``RefusedError``, until it can be done."""
+        ...

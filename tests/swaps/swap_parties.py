@@ -58,7 +58,8 @@ STEP_S: Final = 600
 BLOCK_S: Final = 24
 """Sixty-four of them in less than the half hour that the class allows."""
 FIRST, SECOND = "eip155:31337", "eip155:31338"
-OWNERS = tuple(MemorySigner(one.secret) for one in accounts()[:2])
+OWNERS = tuple(MemorySigner(one.secret) for one in accounts()[:3])
+"""Alice, Bob, and somebody who watches."""
 SATS, TOKENS = Amount(200_000), Amount(5_000)
 FUNDS_SATS, FUNDS_TOKENS = 1_000_000, 1_000_000
 _CHAINS: Final = {"btc": REGTEST, "evm": FIRST, "evm2": SECOND}
@@ -287,6 +288,9 @@ class WatchedLeg:
     async def rescue(self, lock: Lock) -> bytes:
         self._reach()
         return await self._leg.rescue(lock)
+
+    async def save(self, lock: Lock, rescue: bytes, preimage: bytes) -> None:
+        raise Ill("a party does not save itself")
 
 
 class Party:
@@ -574,12 +578,12 @@ async def open_stage(numbers: Sequence[int] = (31337,)) -> AsyncIterator[Stage]:
             async with open_bank(DevChain(name, port)) as bank:
                 await bank.deploy(None)
                 await bank.hand_out(
-                    [one.address for one in OWNERS],
+                    [one.address for one in OWNERS[:2]],
                     coins=Amount(10**18),
                     base=Amount(FUNDS_TOKENS),
                     quote=Amount(FUNDS_TOKENS),
                 )
-            for owner in OWNERS:
+            for owner in OWNERS[:2]:
                 await _approve(name, port, owner)
             await rpc(port, "anvil_mine", hex(70))
         yield Stage(ports)

@@ -25,7 +25,7 @@ from orrange_p2p.chains.bitcoin.script import (
     preimage_of,
 )
 from orrange_p2p.chains.bitcoin.sender import Sender, lock_cost, name_of
-from orrange_p2p.chains.bitcoin.transactions import address_of, public_key
+from orrange_p2p.chains.bitcoin.transactions import address_of, public_key, with_preimage
 from orrange_p2p.chains.bitcoin.wallet import RECEIVE, KeyAt, Wallet
 from orrange_p2p.core.errors import (
     CallerError,
@@ -173,6 +173,15 @@ class BitcoinLeg:
             preimage = b"" if lock.sender == ours else _UNKNOWN
             rate = min(self._config.max_rate, 2 * await self._sender.rate(2))
             return self._sender.end_attempt(lock, preimage, rate, head, place, None).raw
+
+    async def save(self, lock: Lock, rescue: bytes, preimage: bytes) -> None:
+        if not rescue:
+            raise RefusedError("the bundle has no signed transaction for this lock")
+        raw = with_preimage(rescue, preimage) if preimage else rescue
+        async with self._turn:
+            await self._look()
+            if why := await self._sender.forward(raw):
+                raise RefusedError(f"the node does not take the rescue: {why}")
 
     # --- beside the port ---
 

@@ -164,6 +164,10 @@ class Sender:
             self.notes.pop(name)
             self._ledger.add(decode_tx(raw), 0)
 
+    async def forward(self, raw: bytes) -> str:
+        """Broadcast what somebody else signed; why the node does not take it, or empty."""
+        return await self._backend.send(raw)
+
     # --- going on ---
 
     async def step(self, head: KeptBlock) -> None:

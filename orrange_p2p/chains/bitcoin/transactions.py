@@ -19,10 +19,10 @@ from typing import Any, Final, NamedTuple
 
 from coincurve import PrivateKey
 
-from orrange_p2p.core.errors import CallerError, ConfigError
-from orrange_p2p.crypto.bitcoin import OutPoint, TxOut, p2wpkh
+from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError
+from orrange_p2p.crypto.bitcoin import OutPoint, TxOut, decode_tx, p2wpkh
 
-__all__ = ["Coin", "address_of", "pay", "public_key", "script_of", "spend_lock"]
+__all__ = ["Coin", "address_of", "pay", "public_key", "script_of", "spend_lock", "with_preimage"]
 
 RBF: Final = 0xFFFFFFFD
 """Replaceable (BIP-125), and locktimes count."""
@@ -85,6 +85,17 @@ def spend_lock(
     branch = [b""] if preimage is None else [preimage, b"\x01"]
     made.inputs[0].witnesses = [signature, *branch, script]
     return bytes(made.raw())
+
+
+def with_preimage(claim: bytes, preimage: bytes) -> bytes:
+    """A claim of ``spend_lock`` that was made without the secret, with it. Raises
+    ``MalformedError`` for what is none."""
+    tx = decode_tx(claim)
+    if len(tx.inputs) != 1 or len(tx.inputs[0].witness) != 4:
+        raise MalformedError("this is no claim of a lock")
+    signature, _, branch, script = tx.inputs[0].witness
+    mended = tx.inputs[0]._replace(witness=(signature, preimage, branch, script))
+    return tx._replace(inputs=(mended,)).encoded()
 
 
 def address_of(script: bytes, prefix: str) -> str:

@@ -115,6 +115,13 @@ class EvmLeg:
         """Empty: anybody can claim with the preimage and refund after the timelock."""
         return b""
 
+    async def save(self, lock: Lock, rescue: bytes, preimage: bytes) -> None:
+        """At our cost: whoever calls, the contract pays the right party."""
+        if preimage:
+            await self.claim(lock, preimage, by_s=lock.timelock_s)
+        else:
+            await self.refund(lock)
+
     async def _send(self, what: str, lock: Lock, data: bytes, value: Amount = _NOTHING) -> None:
         """By an intent named after the lock; by another one if that can do nothing any more."""
         # Named as the contract names it: whoever reuses a hash must not end what is another's.
