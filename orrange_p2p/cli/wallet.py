@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +13,20 @@ import click
 
 from orrange_p2p.cli.ask import ask
 from orrange_p2p.cli.confirm import confirm, dry_run_option, told, yes_option
-from orrange_p2p.cli.options import data_dir_option, echo_json, json_option, wants_json
-from orrange_p2p.core.addresses import parse_address
+from orrange_p2p.cli.options import (
+    ask_passphrase,
+    data_dir_option,
+    echo_json,
+    json_option,
+    passphrase_option,
+    wants_json,
+)
+from orrange_p2p.core.addresses import parse_address, show_address
 from orrange_p2p.core.errors import ConfigError, DeadlineError, WorldError
+from orrange_p2p.core.ids import Address
 from orrange_p2p.core.units import parse_amount, show_amount
+from orrange_p2p.daemon.config import load_config
+from orrange_p2p.daemon.traders import add_trader, import_trader
 
 UNLIMITED: Final = (1 << 256) - 1
 LOOK_S: Final = 0.5
@@ -25,7 +36,8 @@ _FOR_EVER: Final = ("final", "failed", "dropped", "reverted")
 
 @click.group("wallet")
 def command() -> None:
-    """Show what this node's traders hold on chains; approve, wrap, unwrap and send it.
+    """Show what this node's traders hold on chains; approve, wrap, unwrap and send it; make one
+    more trader.
 
     Exit status: 0 done; 1 the chain refused it, or it failed in a block; 2 the call is wrong, and
     nothing was sent; 3 no node or chain answers, or it was not final in time: then it goes on, and
@@ -56,6 +68,59 @@ def _spending(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_spends):
         function = option(function)
     return function
+
+
+@command.command("new")
+@data_dir_option
+@passphrase_option
+@json_option
+def new(data_dir: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    """Make one more trader, of the node's seed; it trades from the node's next start on."""
+    number, address = add_trader(load_config(data_dir), lambda: ask_passphrase(passphrase_file))
+    _tell_trader(number, address, as_json)
+
+
+@command.command("import")
+@click.argument("keystore", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--keystore-passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Its first line opens KEYSTORE; else it is asked on the terminal.",
+)
+@data_dir_option
+@passphrase_option
+@json_option
+def import_(
+    keystore: Path,
+    keystore_passphrase_file: Path | None,
+    data_dir: Path,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a key of another wallet one more trader, while the node does not run.
+
+    KEYSTORE is a file of Web3 Secret Storage, version 3, as geth, Clef and ethers write it. The 24
+    words do not hold the key: `orrange backup` does.
+    """
+    config = load_config(data_dir)
+    told(f"Of {keystore}:", True)
+    opening = ask_passphrase(keystore_passphrase_file)
+    number, address = import_trader(
+        config, keystore, opening, _once(lambda: ask_passphrase(passphrase_file))
+    )
+    _tell_trader(number, address, as_json)
+
+
+def _once(ask_it: Callable[[], str]) -> Callable[[], str]:
+    """So that a person is asked once for one passphrase."""
+    return cache(ask_it)
+
+
+def _tell_trader(number: int, address: Address, as_json: bool) -> None:
+    if wants_json(as_json):
+        echo_json({"trader": number, "address": show_address(address)})
+    else:
+        click.echo(f"trader {number}  {show_address(address)}  from the next start on")
 
 
 @command.command("balance")

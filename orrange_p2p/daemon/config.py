@@ -9,6 +9,7 @@ DIR/                 0700
         witness.key      signs ticks
         reveal.key       secret behind the witness's hash chains
         trader-1.key ... one log each
+        imported-1.json  keys of other wallets beside the seed, encrypted as it is
     never-signed     until the first start
     store.sqlite     0600
     swaps.sqlite     0600, where each swap stands
@@ -68,6 +69,7 @@ _P2P: Final = r"/p2p/[1-9A-HJ-NP-Za-km-z]+"
 _ANNOUNCE: Final = re.compile(_LISTEN.pattern + _P2P)
 _BOOTSTRAP: Final = re.compile(rf"(?:{_LISTEN.pattern}|/dnsaddr/[^/\s]+){_P2P}")
 _TRADER: Final = re.compile(r"trader-([1-9]\d*)\.key")
+_IMPORTED: Final = re.compile(r"imported-([1-9]\d*)\.json")
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -121,6 +123,17 @@ class DataDir:
         """The trader keys that are there, by number."""
         found = [path for path in self.keys.glob("trader-*.key") if _TRADER.fullmatch(path.name)]
         return sorted(found, key=lambda path: int(path.stem.removeprefix("trader-")))
+
+    def imported_key(self, number: int) -> Path:
+        """A trader's key that is not of the seed, encrypted as that; counted from 1."""
+        return self.keys / f"imported-{number}.json"
+
+    def imported_keys(self) -> list[Path]:
+        """Those that are there, by number."""
+        found = [
+            path for path in self.keys.glob("imported-*.json") if _IMPORTED.fullmatch(path.name)
+        ]
+        return sorted(found, key=lambda path: int(path.stem.removeprefix("imported-")))
 
     @property
     def store(self) -> Path:

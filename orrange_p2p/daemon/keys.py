@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -13,7 +13,8 @@ from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.ports import Signer
 from orrange_p2p.signers.keyfile import check_private, open_signer, read_secret
-from orrange_p2p.signers.keystore import Seed, open_seed, write_seed
+from orrange_p2p.signers.keystore import Seed, open_key, open_seed, write_key, write_seed
+from orrange_p2p.signers.memory import MemorySigner
 
 __all__ = [
     "MIN_PASSPHRASE",
@@ -84,9 +85,11 @@ class PlainKeys:
 class SeedKeys:
     """All from one seed."""
 
-    def __init__(self, seed: Seed, traders: int) -> None:
+    def __init__(self, seed: Seed, traders: int, imported: Sequence[Signer] = ()) -> None:
+        """``imported``: traders after those of the seed."""
         self._seed = seed
         self._traders = traders
+        self._imported = imported
 
     def peer_secret(self) -> bytes:
         return self._seed.peer_secret()
@@ -98,7 +101,8 @@ class SeedKeys:
         return self._seed.witness()
 
     def traders(self) -> list[Signer]:
-        return [self._seed.trader(number) for number in range(1, self._traders + 1)]
+        own = [self._seed.trader(number) for number in range(1, self._traders + 1)]
+        return [*own, *self._imported]
 
     def swap_root(self) -> bytes:
         return self._seed.swap_root()
@@ -115,7 +119,10 @@ def open_keys(config: NodeConfig, passphrase: Callable[[], str]) -> Keys:
     directory = config.data_dir
     if not directory.seed.exists():
         return PlainKeys(directory)
-    return SeedKeys(open_seed(directory.seed, passphrase()), config.traders)
+    entered = passphrase()
+    seed = open_seed(directory.seed, entered)
+    imported = [MemorySigner(open_key(path, entered)) for path in directory.imported_keys()]
+    return SeedKeys(seed, config.traders, imported)
 
 
 def make_seed(directory: DataDir, passphrase: str, words: str | None = None) -> None:
@@ -143,7 +150,11 @@ def mnemonic(directory: DataDir, passphrase: str) -> str:
 
 def change_passphrase(directory: DataDir, old: str, new: str) -> None:
     """Write the seed anew under another passphrase. Copies of the old file stay readable."""
-    write_seed(directory.seed, _seed(directory, old), new, replace=True)
+    seed = _seed(directory, old)
+    secrets = {path: open_key(path, old) for path in directory.imported_keys()}
+    for path, secret in secrets.items():
+        write_key(path, secret, new, replace=True)
+    write_seed(directory.seed, seed, new, replace=True)
 
 
 def _seed(directory: DataDir, passphrase: str) -> Seed:

@@ -14,7 +14,7 @@ from typing import Final
 from orrange_p2p.core.errors import ConfigError, StoreError
 from orrange_p2p.signers.memory import MemorySigner
 
-__all__ = ["check_private", "create_secret", "open_signer", "read_secret"]
+__all__ = ["check_private", "create_secret", "open_signer", "read_secret", "write_secret"]
 
 SECRET_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 256
@@ -72,6 +72,12 @@ def create_secret(path: Path) -> bytes:
     Raises ``ConfigError`` if the file is there already, ``StoreError`` if it cannot be written.
     """
     secret = secrets.token_bytes(SECRET_BYTES)
+    write_secret(path, secret)
+    return secret
+
+
+def write_secret(path: Path, secret: bytes) -> None:
+    """Write 32 bytes into a new file, as ``create_secret``."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:
@@ -83,7 +89,6 @@ def create_secret(path: Path) -> bytes:
         raise ConfigError(f"key file {path} is there already; it is not overwritten") from None
     except OSError as error:
         raise StoreError(f"key file {path} cannot be written: {error.strerror}") from None
-    return secret
 
 
 def _sync_directory(path: Path) -> None:

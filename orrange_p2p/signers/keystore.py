@@ -32,9 +32,10 @@ from orrange_p2p.crypto.bip32 import HARDENED, derive
 from orrange_p2p.signers.keyfile import check_private
 from orrange_p2p.signers.memory import MemorySigner
 
-__all__ = ["Seed", "open_seed", "write_seed"]
+__all__ = ["Seed", "open_key", "open_seed", "write_key", "write_seed"]
 
 FORMAT: Final = "orrange seed 1"
+KEY_FORMAT: Final = "orrange key 1"
 ENTROPY_BYTES: Final = 32
 SCRYPT_N: Final = 1 << 17
 """With r = 8: 128 MiB and a third of a second for us, and for each guess of a thief."""
@@ -104,15 +105,34 @@ def write_seed(path: Path, seed: Seed, passphrase: str, *, replace: bool = False
 
     Raises ``ConfigError`` if the file is there and is not to be replaced.
     """
+    _write(path, FORMAT, seed._entropy, passphrase, replace)
+
+
+def open_seed(path: Path, passphrase: str) -> Seed:
+    """Raises ``ConfigError`` for a wrong passphrase and for a file that cannot be used."""
+    return Seed(_open(path, FORMAT, passphrase))
+
+
+def write_key(path: Path, secret: bytes, passphrase: str, *, replace: bool = False) -> None:
+    """Write one key that is not of the seed, as ``write_seed`` writes that."""
+    _write(path, KEY_FORMAT, secret, passphrase, replace)
+
+
+def open_key(path: Path, passphrase: str) -> bytes:
+    """The secret of a file of ``write_key``. Raises as ``open_seed``."""
+    return _open(path, KEY_FORMAT, passphrase)
+
+
+def _write(path: Path, kind: str, content: bytes, passphrase: str, replace: bool) -> None:
     if os.path.lexists(path) and not replace:
         raise ConfigError(f"{path} is there already; it is not overwritten")
     header = {
-        "format": FORMAT,
+        "format": kind,
         "scrypt": {"n": SCRYPT_N, "r": 8, "p": 1, "salt": secrets.token_hex(32)},
         "nonce": secrets.token_hex(12),
     }
     sealed = _cipher(header, passphrase).encrypt(
-        bytes.fromhex(str(header["nonce"])), seed._entropy, _associated(header)
+        bytes.fromhex(str(header["nonce"])), content, _associated(header)
     )
     document = json.dumps({**header, "sealed": sealed.hex()}, indent=1) + "\n"
     draft = path.with_name(path.name + ".new")
@@ -128,8 +148,7 @@ def write_seed(path: Path, seed: Seed, passphrase: str, *, replace: bool = False
         raise StoreError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def open_seed(path: Path, passphrase: str) -> Seed:
-    """Raises ``ConfigError`` for a wrong passphrase and for a file that cannot be used."""
+def _open(path: Path, kind: str, passphrase: str) -> bytes:
     try:
         with path.open("rb") as file:
             check_private(path, os.fstat(file.fileno()).st_mode)
@@ -140,10 +159,10 @@ def open_seed(path: Path, passphrase: str) -> Seed:
         document = json.loads(content)
         sealed = bytes.fromhex(document.pop("sealed"))
         nonce = bytes.fromhex(document["nonce"])
-        if document["format"] != FORMAT:
-            raise ConfigError(f"{path} is of format {document['format']!r}, not {FORMAT!r}")
+        if document["format"] != kind:
+            raise ConfigError(f"{path} is of format {document['format']!r}, not {kind!r}")
         cipher = _cipher(document, passphrase)
-        return Seed(cipher.decrypt(nonce, sealed, _associated(document)))
+        return cipher.decrypt(nonce, sealed, _associated(document))
     except InvalidTag:
         raise ConfigError(f"wrong passphrase for {path} (or the file was changed)") from None
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -21,7 +21,7 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.crypto.hashes import keccak256
 from orrange_p2p.signers.memory import MemorySigner
 
-__all__ = ["open_web3_keystore"]
+__all__ = ["read_web3_keystore"]
 
 MAX_FILE_BYTES: Final = 64 * 1024
 MAX_SCRYPT_BYTES: Final = 1 << 30
@@ -31,9 +31,9 @@ MAX_SCRYPT_WORK: Final = 1 << 25
 MAX_ROUNDS: Final = 10_000_000
 
 
-def open_web3_keystore(path: Path, passphrase: str) -> MemorySigner:
-    """The signer of a keystore file. Raises ``ConfigError``: no such file, no such format, or a
-    wrong passphrase. Takes a second or so of one core: call it from a thread."""
+def read_web3_keystore(path: Path, passphrase: str) -> bytes:
+    """The 32-byte secret of a keystore file. Raises ``ConfigError``: no such file, no such format,
+    or a wrong passphrase. Takes a second or so of one core: call it from a thread."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -58,7 +58,7 @@ def open_web3_keystore(path: Path, passphrase: str) -> MemorySigner:
     address = str(document.get("address", "")).lower().removeprefix("0x")
     if address and address != signer.address.hex():
         raise ConfigError(f"keystore {path} holds the key of another address than it says")
-    return signer
+    return secret
 
 
 def _decrypt(crypto: Mapping[str, Any], passphrase: bytes) -> bytes | None:

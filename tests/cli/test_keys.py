@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from eth_account import Account
 
 from orrange_p2p.cli import main as cli
 from orrange_p2p.daemon.config import DataDir, load_config
@@ -133,3 +134,68 @@ def test_plain_files_go_on_working(network: Path) -> None:
     assert [row["key"] for row in listed] == ["witness", "trader 1"]
     result = orrange("keys", "mnemonic", "--data-dir", home, "--passphrase-file", network)
     assert result.exit_code == 2
+
+
+def keystore(tmp_path: Path) -> Path:
+    document = Account.encrypt("0x" + "7a28" * 16, "their passphrase", kdf="pbkdf2", iterations=9)
+    path = tmp_path / "UTC--key.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def import_key(home: Path, tmp_path: Path, *more: str | Path) -> Result:
+    opening = private(tmp_path / "opening", "their passphrase\n")
+    args = [keystore(tmp_path), "--keystore-passphrase-file", opening, "--data-dir", home]
+    return orrange("wallet", "import", *args, *more)
+
+
+def test_a_trader_of_the_seed_is_added(home: Path, network: Path, secret: Path) -> None:
+    made(init(home, network, secret))
+    text = (home / "node.toml").read_text()
+    args = ["--data-dir", home, "--passphrase-file", secret]
+    added = made(orrange("wallet", "new", *args))
+    listed = made(orrange("keys", "list", *args))
+    assert [row["key"] for row in listed] == ["trader 1", "trader 2"]
+    assert (added["trader"], added["address"].lower()) == (2, listed[1]["address"])
+    assert (home / "node.toml").read_text() == text.replace("traders = 1", "traders = 2")
+
+
+def test_a_key_of_another_wallet_trades_too_and_signs_nothing_at_first(
+    home: Path, network: Path, secret: Path, tmp_path: Path
+) -> None:
+    made(init(home, network, secret))
+    assert DataDir(home).never_signed.exists()
+    args = ["--data-dir", home, "--passphrase-file", secret]
+    report = made(import_key(home, tmp_path, "--passphrase-file", secret))
+    listed = made(orrange("keys", "list", *args))
+    assert report["trader"] == 2
+    assert report["address"].lower() == listed[1]["address"]
+    assert not DataDir(home).never_signed.exists()  # it may have signed elsewhere
+    sealed = (home / "keys" / "imported-1.json").read_text()
+    assert "7a28" not in sealed
+    again = import_key(home, tmp_path, "--passphrase-file", secret)
+    assert again.exit_code == 2 and "is a trader of this node already" in again.stderr
+    more = orrange("wallet", "new", *args)
+    assert more.exit_code == 2 and "would change their numbers" in more.stderr
+    # A new passphrase is one for all.
+    other = private(tmp_path / "other", "battery staple")
+    made(orrange("keys", "passphrase", *args, "--new-passphrase-file", other))
+    args[-1] = other
+    assert made(orrange("keys", "list", *args)) == listed
+
+
+def test_plain_files_take_new_keys_and_those_of_other_wallets(
+    network: Path, tmp_path: Path
+) -> None:
+    home = network.parent
+    added = made(orrange("wallet", "new", "--data-dir", home))
+    report = made(import_key(home, tmp_path))
+    listed = made(orrange("keys", "list", "--data-dir", home))
+    addresses = [added["address"].lower(), report["address"].lower()]
+    assert [row["address"] for row in listed[2:]] == addresses
+    wrong = private(tmp_path / "opening2", "another passphrase\n")
+    path = keystore(tmp_path)
+    result = orrange(
+        *("wallet", "import", path, "--keystore-passphrase-file", wrong, "--data-dir", home)
+    )
+    assert result.exit_code == 2 and "wrong passphrase" in result.stderr

@@ -13,7 +13,8 @@ from eth_account import Account
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Digest
 from orrange_p2p.crypto import secp256k1
-from orrange_p2p.signers.web3_keystore import open_web3_keystore
+from orrange_p2p.signers.memory import MemorySigner
+from orrange_p2p.signers.web3_keystore import read_web3_keystore
 
 # The test vectors of the Web3 Secret Storage definition.
 SECRET = "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d"
@@ -51,7 +52,7 @@ def written(path: Path, **changes: Any) -> Path:
 
 
 def test_the_published_vector_is_read(path: Path) -> None:
-    signer = open_web3_keystore(written(path), "testpassword")
+    signer = MemorySigner(read_web3_keystore(written(path), "testpassword"))
     assert signer.address.hex() == ADDRESS
     digest = Digest(b"\x07" * 32)
     assert secp256k1.is_signed_by(signer.address, digest, signer.sign(digest))
@@ -61,12 +62,12 @@ def test_the_published_vector_is_read(path: Path) -> None:
 def test_what_another_program_wrote_is_read(path: Path, kdf: Any, work: int) -> None:
     document = Account.encrypt("0x" + SECRET, "pässword", kdf=kdf, iterations=work)
     path.write_text(json.dumps(document))
-    assert open_web3_keystore(path, "pässword").address.hex() == ADDRESS
+    assert MemorySigner(read_web3_keystore(path, "pässword")).address.hex() == ADDRESS
     with pytest.raises(ConfigError, match="wrong passphrase"):
-        open_web3_keystore(path, "password")
+        read_web3_keystore(path, "password")
     path.write_text(json.dumps({**document, "address": "00" * 20}))
     with pytest.raises(ConfigError, match="another address than it says"):
-        open_web3_keystore(path, "pässword")
+        read_web3_keystore(path, "pässword")
 
 
 SCRYPT = {"n": 4096, "r": 8, "p": 1, "dklen": 32, "salt": "00" * 32}
@@ -90,16 +91,16 @@ SCRYPT = {"n": 4096, "r": 8, "p": 1, "dklen": 32, "salt": "00" * 32}
 )
 def test_what_is_garbled_or_takes_too_much_is_told(path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="no Web3 Secret Storage file"):
-        open_web3_keystore(written(path, **changes), "testpassword")
+        read_web3_keystore(written(path, **changes), "testpassword")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"1" * 70_000, b'{"version": 1}'])
 def test_what_is_no_keystore_is_told(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="keystore"):
-        open_web3_keystore(path, "x")
+        read_web3_keystore(path, "x")
 
 
 def test_what_is_not_there_is_told(path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        open_web3_keystore(path, "x")
+        read_web3_keystore(path, "x")
