@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "swaps": "List, show, export and resume swaps over two chains.",
     "watchtower": "End swaps of parties that are away, by their bundles.",
     "wallet": "Show coins on chains; approve, wrap, unwrap and send them.",
+    "check-token": "May a market list this token? Ask its contract.",
     "proof": "Show one order by the word of the witnesses.",
     "peers": "List the running node's peers, connected and remembered.",
     "halt": "Kill switch: cancel all orders, sign nothing more.",
@@ -59,7 +60,7 @@ class _Commands(click.Group):
             if close and not ctx.resilient_parsing:
                 ctx.fail(f"No such command '{cmd_name}'. Did you mean '{close[0]}'?")
             return None
-        module = f"orrange_p2p.cli.{cmd_name}"
+        module = f"orrange_p2p.cli.{cmd_name.replace('-', '_')}"
         try:
             command = import_module(module).command
         except ModuleNotFoundError as error:

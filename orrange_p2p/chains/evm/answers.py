@@ -119,6 +119,18 @@ def data(value: object) -> bytes:
     return bytes.fromhex(value[2:])
 
 
+def simulated(value: object) -> tuple[tuple[bool, bytes], ...]:
+    """What each call of the one block of an ``eth_simulateV1`` did: whether it succeeded, and its
+    answer."""
+    if not isinstance(value, list) or len(value) != 1:
+        raise MalformedError("the endpoint answers with no simulated block")
+    calls = _object(value[0]).get("calls")
+    if not isinstance(calls, list):
+        raise MalformedError("the endpoint answers with no simulated calls")
+    rows = [_object(call) for call in calls]
+    return tuple((row.get("status") == "0x1", data(row.get("returnData", "0x"))) for row in rows)
+
+
 def hash32(value: object) -> bytes:
     """32 bytes."""
     found = data(value)

@@ -175,6 +175,26 @@ class EvmChain:
         assert said is not None, "null is no answer"
         return said
 
+    async def code(self, contract: Address) -> bytes:
+        """What lies at an address; empty for an account without code."""
+        params = ["0x" + contract.hex(), "latest"]
+        return await self._endpoints.ask("eth_getCode", params, answers.data)
+
+    async def simulate(
+        self, sender: Address, calls: Sequence[tuple[Address, bytes]]
+    ) -> Sequence[tuple[bool, bytes]]:
+        """What these calls would do one after the other, in one block that is never made. Raises
+        ``RefusedError`` where the endpoint does not simulate (``eth_simulateV1``)."""
+        asked = [
+            {"from": "0x" + sender.hex(), "to": "0x" + to.hex(), "data": "0x" + data.hex()}
+            for to, data in calls
+        ]
+        params = [{"blockStateCalls": [{"calls": asked}]}, "latest"]
+        done = await self._endpoints.ask("eth_simulateV1", params, answers.simulated)
+        if len(done) != len(calls):
+            raise MalformedError("the endpoint simulated another number of calls")
+        return done
+
     async def logs(self, wanted: LogFilter, first: int, last: int) -> Sequence[Log]:
         """All logs of blocks ``first`` to ``last`` that a filter lets through, in order."""
         found: list[Log] = []
