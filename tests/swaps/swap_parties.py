@@ -24,6 +24,7 @@ from evm_chains import config as evm_config
 
 from orrange_p2p.chains.bitcoin.config import REGTEST
 from orrange_p2p.chains.bitcoin.leg import open_bitcoin_leg
+from orrange_p2p.chains.bitcoin.rpc import BitcoindRpc, open_bitcoind
 from orrange_p2p.chains.bitcoin.transactions import public_key
 from orrange_p2p.chains.evm import erc20
 from orrange_p2p.chains.evm.chain import EvmChain, open_evm_chain
@@ -48,7 +49,7 @@ from orrange_p2p.ports.chain import Intent
 from orrange_p2p.ports.legs import ChainTime, Leg
 from orrange_p2p.ports.swaps import Shown, SwapRecord
 from orrange_p2p.signers.memory import MemorySigner
-from orrange_p2p.store.bitcoin_sqlite import open_sqlite_bitcoin
+from orrange_p2p.store.bitcoin_sqlite import SqliteBitcoin, open_sqlite_bitcoin
 from orrange_p2p.store.intents_memory import MemoryIntents
 from orrange_p2p.store.swaps_memory import MemorySwaps
 
@@ -224,6 +225,43 @@ class WatchedIntents(MemoryIntents):
         await self._watch(label + "!")
 
 
+class WatchedEndpoint:
+    """Nothing is broadcast on an EVM chain that the store has not got."""
+
+    def __init__(self, endpoint: WebSocketEndpoint, intents: MemoryIntents) -> None:
+        self.url = endpoint.url
+        self._endpoint = endpoint
+        self._intents = intents
+
+    async def request(self, method: str, params: list[Any]) -> Any:
+        if method == "eth_sendRawTransaction":
+            kept = [
+                "0x" + attempt.raw.hex()
+                for record in self._intents._records.values()
+                for attempt in record.attempts
+            ]
+            if params[0] not in kept:
+                raise Ill("sent a transaction that was not kept")
+        return await self._endpoint.request(method, params)
+
+
+class WatchedBackend:
+    """Nothing is broadcast on Bitcoin that the store has not got."""
+
+    def __init__(self, backend: BitcoindRpc, store: SqliteBitcoin) -> None:
+        self._backend = backend
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    async def send(self, raw: bytes) -> str:
+        kept = await self._store.load()
+        if raw not in [attempt.raw for _, attempt in kept.attempts]:
+            raise Ill("sent a transaction that was not kept")
+        return await self._backend.send(raw)
+
+
 class WatchedLeg:
     """A leg whose endpoint can be down; and nothing is sent that was not kept before."""
 
@@ -311,6 +349,8 @@ class Party:
         self.intents = {
             name: WatchedIntents(self._write, name) for name in chains.ports if name in self.names
         }
+        self.hands_on = False
+        """Whether it broadcasts what others have signed, as a watchtower does."""
         self.down_until_s: dict[str, int] = {}
         self.counters: Counter[str] = Counter()
         self.is_running = False
@@ -319,6 +359,9 @@ class Party:
         self.name = MatchId(bytes(32))
         self._commands, self._work = trio.open_memory_channel[trio.Event](0)
         self._scope = trio.CancelScope()
+        self._over = trio.Event()
+        """Set once its last life has let go of everything."""
+        self._over.set()
         self._evm: list[EvmChain] = []
 
     @property
@@ -355,8 +398,12 @@ class Party:
                         open_sqlite_bitcoin(self.folder / "bitcoin.sqlite", REGTEST)
                     )
                     settings = evolve(bitcoin_config(self.chains.bitcoin), poll_interval_ms=SLOW_MS)
+                    bitcoind = await stack.enter_async_context(open_bitcoind(settings))
+                    backend: Any = bitcoind
+                    if not self.hands_on:
+                        backend = WatchedBackend(bitcoind, store)
                     legs[name] = await stack.enter_async_context(
-                        open_bitcoin_leg(settings, store, keys(self.who))
+                        open_bitcoin_leg(settings, store, keys(self.who), backend=backend)
                     )
                 else:
                     port = self.chains.ports[name]
@@ -366,8 +413,10 @@ class Party:
                     stack.callback(sockets.cancel_scope.cancel)
                     socket = WebSocketEndpoint(f"ws://127.0.0.1:{port}", 5, sockets)
                     # By an endpoint of its own, which tells of no heads: fifty come in a step.
+                    intents = self.intents[name]
+                    endpoint = WatchedEndpoint(socket, intents)
                     chain = await stack.enter_async_context(
-                        open_evm_chain(settings_, self.intents[name], [owner], endpoints=[socket])
+                        open_evm_chain(settings_, intents, [owner], endpoints=[endpoint])
                     )
                     self._evm.append(chain)
                     legs[name] = EvmLeg(chain, HASH_TIMELOCK, owner.address)
@@ -376,6 +425,7 @@ class Party:
     async def run(self, task_status: Any) -> None:
         """One life."""
         was_started = False
+        self._over = trio.Event()
         try:
             with trio.CancelScope() as self._scope:
                 async with self._legs() as legs:
@@ -401,6 +451,7 @@ class Party:
             self.ill = str(error)
         finally:
             self.is_running = False
+            self._over.set()
             if not was_started:
                 task_status.started()
 
@@ -442,6 +493,7 @@ class World:
         self._nursery = nursery
 
     async def start(self, party: Party) -> None:
+        await party._over.wait()
         await self._nursery.start(party.run)
 
     async def agree(self, changes: Callable[[int, Swap], Swap] = lambda who, swap: swap) -> None:

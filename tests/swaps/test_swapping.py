@@ -12,9 +12,10 @@ import matrix
 import pytest
 import structlog
 from matrix import Case, Visited, cases, find_points, lose_store, quick, run_case
-from swap_parties import Stage, WatchedBundles, World, holds, open_stage
+from swap_parties import Stage, WatchedBundles, WatchedIntents, World, holds, open_stage
 
 from orrange_p2p.core.swaps.htlc import TRANSITIONS, Role, SwapState
+from orrange_p2p.store.bitcoin_sqlite import SqliteBitcoin
 
 BTC_EVM = ("btc", "evm")
 
@@ -121,6 +122,19 @@ async def test_a_node_that_locks_without_a_bundle_is_caught(
     monkeypatch.setattr(WatchedBundles, "write", lambda self, bundle: None)
     case = Case(BTC_EVM, Role.INITIATOR, "swap LOCKED", "none")
     assert (await run_case(stage, case, frozenset())).problem == "locked without a bundle"
+
+
+@pytest.mark.parametrize("store", [WatchedIntents, SqliteBitcoin])
+async def test_an_adapter_that_broadcasts_what_it_has_not_kept_is_caught(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, store: type
+) -> None:
+    async def forget(*arguments: object) -> None:
+        pass
+
+    monkeypatch.setattr(store, "add", forget)
+    case = Case(BTC_EVM, Role.INITIATOR, "swap LOCKED", "none")
+    outcome = await run_case(stage, case, frozenset())
+    assert outcome.problem == "sent a transaction that was not kept"
 
 
 @pytest.mark.parametrize("state", [SwapState.LOCKING, SwapState.CLAIMING, SwapState.REFUNDING])

@@ -32,6 +32,7 @@ class Tower(Party):
     def __init__(self, world: World, folder: Path, pair: tuple[str, str]) -> None:
         super().__init__(2, world.chains, folder, *pair)
         folder.mkdir()
+        self.hands_on = True
 
 
 @asynccontextmanager
