@@ -164,7 +164,7 @@ def test_the_import_contracts_bite(tmp_path: Path) -> None:
         "store": "import orrange_p2p.p2p.module",
         "cli": "import orrange_p2p.chains.module",
         "bench": "import orrange_p2p.sim.module",
-        "sim": "import orrange_p2p.crypto.module",
+        "rpc": "import orrange_p2p.crypto.module",
         "feeds": "import orrange_p2p.ports.module",
         "core": "import time",
         "client": "import libp2p",

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "devnet": "Run development chains on this machine.",
     "demo": "Watch nodes on this machine build one book and settle its trades.",
     "replay": "Hold the matcher against a recorded exchange session.",
+    "sim": "Simulate networks of the production core in virtual time.",
     "bench": "Measure the matcher, the ingest path and whole networks.",
 }
 """Name to line of help. ``orrange_p2p.cli.<name>`` holds ``command`` and is imported on use."""
