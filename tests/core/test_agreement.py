@@ -105,6 +105,21 @@ def test_without_a_whole_hash_there_is_no_swap(hashlock: bytes) -> None:
         agree(MARKET, deal(Side.BUY), BUYER, SELLER._replace(hashlock=hashlock).encode())
 
 
+@pytest.mark.parametrize(
+    ("amounts", "told"),
+    [
+        ({"base_amount": Amount(21_000_000 * 10**8 + 1)}, "no lock on bip122"),
+        ({"quote_amount": Amount(1 << 96)}, "no lock on eip155:1"),
+        ({"quote_amount": Amount(0)}, "no lock on eip155:1"),
+    ],
+)
+def test_amounts_that_no_lock_can_hold_make_no_swap(amounts: dict[str, Amount], told: str) -> None:
+    bound = deal(Side.SELL)
+    bound = bound._replace(trade=bound.trade._replace(**amounts))
+    with pytest.raises(InvalidError, match=told):
+        agree(MARKET, bound, SELLER, BUYER.encode())
+
+
 @given(st.binary(max_size=200))
 def test_whatever_the_other_says_it_is_terms_or_its_fault(theirs: bytes) -> None:
     with pytest.raises(PeerError):

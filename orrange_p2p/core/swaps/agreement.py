@@ -145,6 +145,8 @@ def agree(market: Market, deal: Deal, ours: SwapTerms, theirs: bytes) -> Swap:
         chain = chain_of(asset)
         _check_party(chain, sender)
         _check_party(chain, recipient)
+        if not 0 < amount <= _MOST[chain.partition(":")[0]]:
+            raise InvalidError(f"no lock on {chain} holds {amount} units")
         until = times.long_timelock_s if is_long else times.short_timelock_s
         return Lock(*(chain, asset, amount, initiator.hashlock, trade.id, sender, recipient, until))
 
@@ -172,6 +174,10 @@ _PARTIES: Final[Mapping[str, Callable[[bytes], bool]]] = {
     "bip122": lambda party: len(party) == 33 and is_public_key(party),
 }
 """Who can be a party, by the namespace of a chain."""
+
+
+_MOST: Final = {"eip155": (1 << 96) - 1, "bip122": 21_000_000 * 10**8}
+"""What a lock can hold: a word of ``HashTimelock`` has 96 bits for it; all coins there are."""
 
 
 def _check_party(chain: str, party: bytes) -> None:
