@@ -170,7 +170,9 @@ class World:
     def _other(self, at: Situation, time: int) -> Iterator[Situation]:
         chain = at.other
         if (replaced := chain.replaced()) is not None:
-            yield at._replace(other=replaced)
+            # What a leg began goes on: a claim that was taken back is broadcast again.
+            is_begun = at.claim_age >= 0 or chain.end == "C"
+            yield at._replace(other=replaced, claim_age=0 if is_begun else -1)
         older = chain.older()
         is_expired = time >= self.swap.other.timelock_s
         is_open = bool(chain.lock) and not chain.end
@@ -206,7 +208,7 @@ class World:
             is_shown = True
             if not at.other.end:
                 claim_age = max(0, claim_age)
-        elif claim_age >= 0:
+        elif claim_age >= 0 and memory.state is not SwapState.CLAIMING:
             claim_age = -1  # withheld from the chain, not from the counterparty
         if asked is Duty.REFUND and not at.own.end:
             refund_age = max(0, refund_age)

@@ -95,6 +95,22 @@ def test_the_secret_is_not_shown_late_and_the_lock_goes_back() -> None:
     assert observe(INITIATOR, refunding, seen(REFUNDED, LOCKED, 10**6)) is SwapEvent.REFUND_DEEP
 
 
+def test_a_secret_that_is_not_out_is_not_shown_when_its_time_is_over() -> None:
+    """As after an outage that began just when the claim was about to be sent."""
+    claiming = SwapProgress(SwapState.CLAIMING)
+    last_s = INITIATOR.other.timelock_s - CLASS.confirm_s
+    assert duty(INITIATOR, claiming, seen(LOCKED, LOCKED, last_s)) is Duty.CLAIM
+    assert duty(INITIATOR, claiming, seen(LOCKED, LOCKED, last_s + 1)) is None
+    # Once it is out there is nothing to keep back.
+    for sight in (
+        seen(CLAIMED, LOCKED, last_s + 1),
+        seen(LOCKED, LOCKED._replace(preimage=SECRET), last_s + 1),
+    ):
+        assert duty(INITIATOR, claiming, sight) is Duty.CLAIM
+    known = SwapProgress(SwapState.CLAIMING, SECRET)
+    assert duty(RESPONDER, known, seen(LOCKED, LOCKED, 10**6)) is Duty.CLAIM
+
+
 def test_before_a_refund_the_counterpartys_claim_is_looked_for() -> None:
     expired_s = times().short_timelock_s
     in_mempool = LockView(LockState.LOCKED, 9, 0, SECRET)

@@ -383,6 +383,35 @@ async def _claim_too_late(course: Course) -> str:
     return await course.finish()
 
 
+async def _not_shown_when_it_is_too_late(course: Course) -> str:
+    """We were down from just before we would have shown the secret until after the other could have
+    taken its lock back, and it had not: shown now, the secret would give it both."""
+    subject, other = course.subject, course.other
+    swap = subject.kept.swap
+    assert swap is not None
+    if swap.role is not Role.INITIATOR:
+        return ""
+
+    async def die(label: str) -> None:
+        if label == "swap CLAIMING!":
+            raise Killed
+
+    subject.on_write = die
+    for number in range(MOST_STEPS):
+        await course.step(is_first=number == 0)
+        if not subject.is_running:
+            break
+    other.kill()
+    await course.skip_to(swap.other.timelock_s)
+    subject.on_write = course._on_write
+    await course.world.start(subject)
+    await course.pass_steps(4, subject)
+    if (await course.world.views())[1].preimage:
+        return "the secret came out"
+    await course.world.start(other)
+    return await course.finish()
+
+
 async def _taken(course: Course) -> str:
     """Beyond all bounds: the other knows the secret, took its lock back and takes ours."""
     subject, other = course.subject, course.other
@@ -483,6 +512,7 @@ SCRIPTS: Final[dict[str, Callable[[Course], Any]]] = {
         course, SwapState.CANCELLING
     ),
     "claim too late": _claim_too_late,
+    "secret kept back": _not_shown_when_it_is_too_late,
     "down while the secret comes out, LOCKING": lambda course: _down_while_the_secret_comes_out(
         course, SwapState.LOCKING
     ),

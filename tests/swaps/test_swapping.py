@@ -107,7 +107,8 @@ async def test_courses_that_chains_within_their_bounds_do_not_take(
     stage: Stage, script: str
 ) -> None:
     """The last is beyond every bound: what matters is that the node says ``LOST``."""
-    role = Role.INITIATOR if script in ("claim too late", "everything taken") else Role.RESPONDER
+    initiators = ("claim too late", "secret kept back", "everything taken")
+    role = Role.INITIATOR if script in initiators else Role.RESPONDER
     outcome = await run_case(stage, Case(BTC_EVM, role, "start", script), frozenset())
     assert not outcome.problem
     if script in matrix.EXPECTED_LOSSES:

@@ -185,6 +185,8 @@ def duty(swap: Swap, progress: SwapProgress, sight: Sight) -> Duty | None:
     state = progress.state
     if state is SwapState.REFUNDING and not _is_expired(swap, sight):
         return None
+    if state is SwapState.CLAIMING and _is_too_late_to_reveal(swap, progress, sight):
+        return None
     # What has ended could be locked a second time.
     if state is SwapState.LOCKING and sight.own.state > LockState.LOCKED:
         return None
@@ -278,6 +280,15 @@ def _may_reveal(swap: Swap, state: SwapState, sight: Sight) -> bool:
         and _is_deep(swap.other_class, sight.other)
         and _short_time(swap, sight) <= swap.schedule.reveal_by_s
     )
+
+
+def _is_too_late_to_reveal(swap: Swap, progress: SwapProgress, sight: Sight) -> bool:
+    """Whether a secret that is not out yet, as far as anybody can see, would come out so late that
+    the other could take its lock back and ours by it. We were down for longer than we may be, just
+    after we had kept that we would show it. Had we sent the claim before, it goes on by itself."""
+    if progress.preimage or sight.own.preimage or sight.other.preimage:
+        return False
+    return sight.other_time_s > swap.other.timelock_s - swap.other_class.confirm_s
 
 
 def _short_time(swap: Swap, sight: Sight) -> int:
