@@ -214,7 +214,7 @@ class _Run:
     def _committed(self, start_ms: float) -> dict[str, Any]:
         """What became of the acknowledged submissions."""
         chronicle = self._chronicle
-        last_epoch, roots = chronicle.last_common()
+        last_epoch, roots = chronicle.compare()
         epoch_of = {
             (row["author"], row["seq"]): row["epoch"]
             for row in chronicle.commits

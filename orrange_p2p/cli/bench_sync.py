@@ -53,7 +53,7 @@ async def measure(base: Path, orders: int, checkpoint_epochs: int) -> dict[str, 
             _tell(f"live after {live_s:.1f} s, joined at epoch {state['joined_at']}")
             chronicle = Chronicle([*nodes, late])
             await chronicle.fetch()
-            last_epoch, roots = chronicle.last_common()
+            last_epoch, roots = chronicle.compare()
             state = await late.status()
     return {
         "orders": state["open_orders"],

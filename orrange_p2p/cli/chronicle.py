@@ -39,22 +39,27 @@ class Chronicle:
             since = max(self._durable[number], default=0)
             for row in await node.client.call("epochs", {"since": since}):
                 self._durable[number][row["epoch"]] = row["durable_ms"]
-                self._roots[number][row["epoch"]] = row["root"]
+                # A node that was wrong mends its state; what it told first is what it said.
+                self._roots[number].setdefault(row["epoch"], row["root"])
             rows = await node.client.call("commits", {"since": self._cursor[number]})
             self.commits += rows
             if rows:
                 self._cursor[number] = rows[-1]["epoch"]
 
-    def last_common(self) -> tuple[int, list[str]]:
-        """The last epoch that every node has applied, and its root at each.
+    def compare(self) -> tuple[int, list[str]]:
+        """The first epoch at which nodes told different roots, or else the last that every node
+        has applied; and its root at each.
 
-        Raises ``WorldError`` if there is none.
+        Raises ``WorldError`` if they have none in common.
         """
         common = set.intersection(*(set(roots) for roots in self._roots))
         if not common:
             raise WorldError("the nodes have no epoch in common")
-        epoch = max(common)
-        return epoch, [known[epoch] for known in self._roots]
+        for epoch in sorted(common):
+            roots = [known[epoch] for known in self._roots]
+            if len(set(roots)) > 1:
+                break
+        return epoch, roots
 
     def durable_ms(self, epoch: int) -> int | None:
         """When the slowest node had the epoch applied and durable, on the machine's monotonic

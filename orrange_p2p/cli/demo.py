@@ -26,7 +26,7 @@ from orrange_p2p.cli.demo_report import HONEST, SCENARIOS, Report, progress, sho
 from orrange_p2p.cli.demo_swaps import SwapRun, show_swaps, to_json
 from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
-from orrange_p2p.core.errors import ConfigError, WorldError
+from orrange_p2p.core.errors import ConfigError, HaltedError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.keys import PlainKeys
@@ -147,9 +147,7 @@ class _Author:
                 await self.filled.wait()
                 try:
                     await self._write_waiting(client)
-                except WorldError:
-                    if not (await self.node.status())["halted"]:
-                        raise
+                except HaltedError:
                     self.waiting.clear()  # the node found out that its book is wrong
                 self.filled = trio.Event()
 
@@ -310,7 +308,7 @@ class _Demo:
         chain: DemoChain | None,
         holdings: list[Holding],
     ) -> Report:
-        epoch, roots = chronicle.last_common()
+        epoch, roots = chronicle.compare()
         totals: Counter[str] = Counter((await nodes[0].status())["totals"])
         agree = len(set(roots)) == 1
         settled = ledger.ended("settled")

@@ -160,7 +160,7 @@ class SwapRun:
         seconds = trio.current_time() - started
         chronicle = Chronicle(nodes)
         await chronicle.fetch()
-        _, roots = chronicle.last_common()
+        _, roots = chronicle.compare()
         by_trade: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_trade.setdefault(row["trade"], []).append(row)

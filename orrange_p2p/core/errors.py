@@ -15,6 +15,7 @@
         +-- StoreError           the store refused or is damaged
         +-- UnreachableError     no such peer or endpoint answers
         +-- DeadlineError        an answer did not come in time
+        +-- HaltedError          the market stands still at this node, which is contradicted
         +-- PortInUseError       the address to listen on is taken
         +-- RefusedError         an endpoint of a chain answers that it will not
         |   +-- RevertedError      a contract would refuse the call
@@ -90,6 +91,10 @@ class UnreachableError(WorldError):
 
 class DeadlineError(WorldError):
     """An answer from outside did not arrive before its deadline."""
+
+
+class HaltedError(WorldError):
+    """A market stands still at this node: a quorum contradicts its state, until it is mended."""
 
 
 class PortInUseError(WorldError):

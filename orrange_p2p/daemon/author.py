@@ -12,7 +12,7 @@ import trio
 
 from orrange_p2p.core import codec, entries
 from orrange_p2p.core.entries import MAX_ENTRY_BYTES, MAX_ENTRY_OPERATIONS
-from orrange_p2p.core.errors import WorldError
+from orrange_p2p.core.errors import HaltedError, WorldError
 from orrange_p2p.core.ids import ZERO32, Address, Digest, MatchId, OrderId, Seq
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import (
@@ -108,8 +108,8 @@ class AuthorLog:
         """Write operations into the log; the places they got, once the entry is durable.
 
         All of them go into one entry. Raises ``MalformedError`` for an operation others would
-        refuse, ``WorldError`` while the market is halted, the log is too far ahead of the cut or
-        nothing may be signed.
+        refuse, ``HaltedError`` while the market is halted, ``WorldError`` while the log is too far
+        ahead of the cut or nothing may be signed.
         """
         for operation in operations:
             parse(codec.decode(codec.encode(to_items(operation)), MAX_ENTRY_BYTES))
@@ -179,7 +179,7 @@ class AuthorLog:
         if last is not None:
             self._next_seq, self._head = Seq(last.number + 1), last.digest
         while not self._signing.is_merged(self._node.market_id):
-            self._refuse_waiting(str(self._signing.why_no_entry(self._node.market_id)))
+            self._refuse_waiting(self._why_no_entry())
             with trio.move_on_after(TRY_AGAIN_S):
                 await self._node.changed.wait()
         self._follow_held()
@@ -191,24 +191,30 @@ class AuthorLog:
                 await self._write()
             self._filled = trio.Event()
 
-    def _refuse_waiting(self, reason: str) -> None:
+    def _refuse_waiting(self, error: WorldError) -> None:
         for submission in self._waiting:
-            submission.error = WorldError(reason)
+            submission.error = error
             submission.done.set()
         # Nobody waits for evidence, and it must not be lost: it stays for later, as accepts do.
         self._waiting = deque(s for s in self._waiting if not s.is_awaited)
 
-    def _why_not(self, only_cancels: bool) -> str | None:
+    def _why_no_entry(self) -> WorldError:
+        return WorldError(str(self._signing.why_no_entry(self._node.market_id)))
+
+    def _why_not(self, only_cancels: bool) -> WorldError | None:
         """Why no entry may be signed now."""
         node = self._node
         if node.replica.halt is not None:
             reason = node.replica.halt.reason.value
-            return f"the market is halted ({reason}); the node's log says more"
+            return HaltedError(f"the market is halted ({reason}); the node's log says more")
         uncut = self._next_seq - node.replica.logs.first_uncut(self.address)
         if uncut >= HELD_AHEAD - 1:
-            return f"{uncut} entries wait to be committed: too few witnesses are reachable"
+            return WorldError(
+                f"{uncut} entries wait to be committed: too few witnesses are reachable"
+            )
         ask = self._signing.why_no_cancel if only_cancels else self._signing.why_no_entry
-        return ask(node.market_id)
+        unsigned = ask(node.market_id)
+        return None if unsigned is None else WorldError(unsigned)
 
     def _follow_held(self) -> None:
         """Go on after the last entry of ours that we hold, wherever it was signed: after a restore
@@ -270,9 +276,9 @@ class AuthorLog:
         """One entry, or a refusal of what waits."""
         node = self._node
         only_cancels = self._signing.only_cancels
-        reason = self._why_not(only_cancels)
-        if reason is not None:
-            self._refuse_waiting(reason)
+        refusal = self._why_not(only_cancels)
+        if refusal is not None:
+            self._refuse_waiting(refusal)
             with trio.move_on_after(TRY_AGAIN_S):
                 await node.changed.wait()
             return
@@ -282,7 +288,7 @@ class AuthorLog:
         operations += accepts
         if not operations:
             if only_cancels:
-                self._refuse_waiting(str(self._signing.why_no_entry(node.market_id)))
+                self._refuse_waiting(self._why_no_entry())
             with trio.move_on_after(TRY_AGAIN_S):
                 await node.changed.wait()
             return

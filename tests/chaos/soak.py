@@ -128,7 +128,7 @@ async def soak(base: Path, minutes: float, rate: int) -> dict[str, Any]:
         is_settled = await settle(nodes, lambda: True)
         chronicle = Chronicle(nodes)
         await chronicle.fetch()
-        _, roots = chronicle.last_common()
+        _, roots = chronicle.compare()
     grown = [growth(of_node, settled) for of_node in samples]
     queue = max(s.intake_queue for of_node in samples for s in of_node if s.minute >= settled)
     agree = len(set(roots)) == 1

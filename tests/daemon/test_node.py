@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from orrange_p2p.core import entries, ticks
-from orrange_p2p.core.errors import WorldError
+from orrange_p2p.core.errors import HaltedError
 from orrange_p2p.core.frames import Frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.ids import (
@@ -198,7 +198,7 @@ async def test_a_corrupted_fold_shows_in_the_roots_and_stops() -> None:
         await until(lambda: sound.replica.epoch > epoch + 8, nodes)
         assert sound.replica.halt is None
         assert sick.replica.epoch == epoch
-        with pytest.raises(WorldError, match="the market is halted"):
+        with pytest.raises(HaltedError, match="the market is halted"):
             await author_of(nodes[2]).submit([Place(0, Price(1), Lots(1))])
 
 
