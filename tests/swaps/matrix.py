@@ -476,7 +476,8 @@ async def _down_while_the_secret_comes_out(course: Course, state: SwapState) -> 
 
 
 async def _claimed_at_the_last_moment(course: Course) -> str:
-    """The initiator shows the secret only as we are about to take our lock back, and is quicker."""
+    """An initiator who keeps no rule shows the secret only as we are about to take our lock back, and
+    is quicker."""
     subject, other = course.subject, course.other
     swap = subject.kept.swap
     assert swap is not None
@@ -495,6 +496,7 @@ async def _claimed_at_the_last_moment(course: Course) -> str:
     await course.skip_to(swap.own.timelock_s, subject)
     while subject.is_running:
         await course.pass_steps(1, subject)
+    await other.legs[swap.own.chain].claim(swap.own, other.secret(other.name), by_s=0)
     await course.pass_steps(4, other)
     subject.on_write = course._on_write
     await course.world.start(subject)
