@@ -201,7 +201,7 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@mkdir -p requirements
 	@$(UV) --group build -o requirements/build.txt
 	@$(UV) pyproject.toml --extra devnet --group build -c requirements/build.txt -o requirements/run.txt
-	@$(UV) pyproject.toml --extra devnet --group build --group dev -c requirements/run.txt -o requirements/dev.txt
+	@$(UV) pyproject.toml --extra devnet --extra sim --extra ray --group build --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(UV) --group peers -o requirements/bench-peers.txt
 	@$(UV) --group fuzz -c requirements/run.txt -o requirements/fuzz.txt
 	@$(UV) --group audit -o requirements/audit.txt

@@ -96,6 +96,14 @@ class _Line:
         self.twins: set[int] = set()
         """Numbers of which a second digest reached support."""
 
+    def copy(self) -> _Line:
+        other = _Line(self.head)
+        other.slots = {seq: dict(slot) for seq, slot in self.slots.items()}
+        other.again = dict(self.again)
+        other.ready = set(self.ready)
+        other.twins = set(self.twins)
+        return other
+
     def forget_support(self) -> None:
         self.slots.clear()
         self.again.clear()
@@ -127,6 +135,17 @@ class Cut:
         self._floor: int = 0
         self._next_floor: int = 0
         self._absorbed: bool = False
+
+    def copy(self) -> Cut:
+        """Another cut in this state: what one of them does leaves the other alone."""
+        other = Cut(self.table)
+        other._lines = {author: line.copy() for author, line in self._lines.items()}
+        other._frozen = set(self._frozen)
+        other._open = set(self._open)
+        other._buckets = {round: list(bucket) for round, bucket in self._buckets.items()}
+        other._floor, other._next_floor = self._floor, self._next_floor
+        other._absorbed = self._absorbed
+        return other
 
     def head_of(self, author: Address) -> LogHead:
         line = self._lines.get(author)

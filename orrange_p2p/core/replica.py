@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -88,11 +88,17 @@ class Replica:
     """One market's state at one node."""
 
     def __init__(
-        self, genesis: Genesis, market_id: MarketId, checkpoint_epochs: int = CHECKPOINT_EPOCHS
+        self,
+        genesis: Genesis,
+        market_id: MarketId,
+        checkpoint_epochs: int = CHECKPOINT_EPOCHS,
+        new_fold: Callable[[Genesis, MarketId, WitnessTable], Fold] = Fold,
+        new_cut: Callable[[WitnessTable], Cut] = Cut,
     ) -> None:
         """A market at its genesis. Of every ``checkpoint_epochs`` epochs the first that a quorum
         vouches for is kept as a checkpoint: nodes that agree on it can serve a joining node
-        together."""
+        together. ``new_fold`` and ``new_cut``: where many replicas run in one process, ones that
+        share what is equal (``sim.shared``)."""
         self.genesis = genesis
         self.market_id = market_id
         self.table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
@@ -101,7 +107,7 @@ class Replica:
         self.previous_clock: Clock | None = None
         """The era before: nodes behind us still ask for its last rounds."""
         self.logs = HeldLogs()
-        self.fold = Fold(genesis, market_id, self.table)
+        self.fold = new_fold(genesis, market_id, self.table)
         self.committed_epoch = Epoch(0)
         """Latest epoch whose leader is committed; applied once the next one is, and its entries
         are here."""
@@ -111,7 +117,7 @@ class Replica:
         """Why no epoch is applied any more: the roots that witnesses vouch for contradict."""
         self._roots = RootReports(self.table)
         self._snapshots = Snapshots(checkpoint_epochs)
-        self._cut = Cut(self.table)
+        self._cut = new_cut(self.table)
         anchors = genesis.anchors(market_id)
         self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
         self._era_opened_by = Digest(ZERO32)
@@ -471,8 +477,7 @@ class Replica:
         if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
             self.vouched = Applied(outcome.epoch, outcome.root)
             self._roots.note_own(outcome.epoch, outcome.root)
-            said = [match.said() for match in self.fold.matches.values() if match.terms]
-            self._snapshots.add(self.fold.view(), {sha256(one).digest(): one for one in said})
+            self._snapshots.add(self.fold.view(), self.fold.terms())
 
     def _remember(self, applied: Entry) -> None:
         """Keep what proves the entry was signed, without its operations."""

@@ -228,6 +228,11 @@ class MarketState:
             self._accounts_map.snapshot(),
         )
 
+    def terms(self) -> dict[bytes, bytes]:
+        """Encoded ``Terms`` of the pending matches that a side has accepted, by their SHA-256."""
+        said = [match.said() for match in self.matches.values() if match.terms]
+        return {sha256(one).digest(): one for one in said}
+
     def _store_leaves(self) -> None:
         for group in self._changed_groups:
             group.changed = False

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
 _MASK: Final = (1 << 64) - 1
-_GOLDEN: Final = 0x9E3779B97F4A7C15
+GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
 class Dice:
@@ -32,7 +32,7 @@ class Dice:
 
     def bits(self) -> int:
         """64 of them."""
-        self._state = state = (self._state + _GOLDEN) & _MASK
+        self._state = state = (self._state + GOLDEN) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         return state ^ (state >> 31)

@@ -1,272 +1,341 @@
 """A network of the production core in virtual time: replicas, pacemakers, gap repair and signatures
 are those that nodes run; simulated are links, clocks and dice.
 
-What is modelled of gossipsub: a mesh of chosen neighbours over which a message is forwarded when it
-first comes; a neighbour that has it already gets it once more (there is no IDONTWANT). A message
-that a link lost is found missing by what refers to it, and asked for, as in production
-(``core.gaps``); where the clock stands still, a node asks a neighbour for its newest ticks, a
-witness offers its last one again, and so does a trader with an entry that nobody cut. What is not:
-joining and leaving meshes, scores, floods, frames (each record is a message of its own), TCP.
+How gossip spreads is told in ``links``. What it lost is found missing by what refers to it, and
+asked for, as in production (``core.gaps``); who is behind pulls rounds by pages; where the clock
+stands still, a node asks a neighbour for its newest ticks, a witness offers its last one again, and
+so does a trader with an entry that nobody cut. What is pulled is not forwarded. Peers serve all
+that they ever took, as archives do, and at once.
+
+Nodes with a witness or a trader are run event by event. All others only listen: what one of them
+takes moves nobody else, so each is handed what came to it in a quarter of a second at once, in the
+order in which it came. Nodes that compute the same share the work (``shared``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from orrange_p2p.core import ticks
+import numpy as np
+from numpy.typing import NDArray
+
+from orrange_p2p.core import evidence, gaps, ticks
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.gaps import Gaps
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Digest, Epoch, Round, TimeMs
-from orrange_p2p.core.pacemaker import Pacemaker, Wait
+from orrange_p2p.core.ids import Address, Digest, Round, TimeMs
+from orrange_p2p.core.operations import Evidence, EvidenceKind, Operation, Place
+from orrange_p2p.core.pacemaker import Pacemaker, TickDraft, Wait
 from orrange_p2p.core.replica import Effects, Replica
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.ports import Signer
 from orrange_p2p.sim.engine import Dice, Engine
-from orrange_p2p.sim.latency import one_way_us
-from orrange_p2p.sim.scenario import Scenario
-from orrange_p2p.sim.traders import Trader
+from orrange_p2p.sim.facts import Fact, Facts
+from orrange_p2p.sim.links import NEVER, Links
+from orrange_p2p.sim.measures import Measures
+from orrange_p2p.sim.scenario import OF_WITNESSES, Attack, AttackKind, Scenario
+from orrange_p2p.sim.traders import Racer, Trader
 
-__all__ = ["Network", "Witnessing"]
+__all__ = ["Network", "Node", "Witnessing"]
 
-LOOK_FOR_GAPS_US: Final = 250_000
+WINDOW_US: Final = 250_000
+"""How often a node looks for what it lacks; listeners are run for so long at once."""
 STALLED_US: Final = 2_000_000
 """Without a new round for so long a neighbour is asked where it is."""
 OFFER_AGAIN_US: Final = 1_000_000
 """A witness's last tick, while its round stays."""
 STUCK_US: Final = 3_000_000
 """A trader's entry that no epoch has cut."""
+ACCEPT_US: Final = 20_000
+"""From a match to its accept: what a node gathers for one entry."""
 MAX_ANSWERED: Final = 256
-"""Records of one answer to what is missing."""
-OVERHEAD_BYTES: Final = 160
-"""Of a message beside its record: what gossipsub, noise and TCP add."""
-_BUCKET_US: Final = 1000
-_FACT = Entry | Tick
-
-
-class Histogram:
-    """Durations in whole milliseconds."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-
-    def add(self, duration_us: int) -> None:
-        self._counts[duration_us // _BUCKET_US] += 1
-
-    def figures(self) -> dict[str, int | None]:
-        """Quantiles; None if there is nothing."""
-        total = sum(self._counts.values())
-        wanted = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
-        found: dict[str, int | None] = dict.fromkeys(wanted)
-        passed = 0
-        for value, count in sorted(self._counts.items()):
-            passed += count
-            for name, percent in wanted.items():
-                if found[name] is None and passed * 100 >= total * percent:
-                    found[name] = value
-        return found
+"""Records of one answer."""
 
 
 class Witnessing:
     """What a witness has beside its replica."""
 
-    def __init__(self, signer: Signer, chain: RevealChain, replica: Replica) -> None:
+    def __init__(
+        self, signer: Signer, chain: RevealChain, replica: Replica, attack: Attack | None
+    ) -> None:
         self.signer = signer
         self.chain = chain
-        self.last: Tick | None = None
-        self.offered_us = 0
+        self.attack = attack
+        self.last: Fact | None = None
         self.era = replica.era
         self.pacemaker: Pacemaker = replica.pacemaker(signer.address, None)
         self.wakes_at_us = -1
+        self.from_us = 0
+        """When it begins to tick."""
 
 
 class Node:
     """One participant."""
 
-    __slots__ = (
-        "dice",
-        "gaps",
-        "held",
-        "mesh",
-        "moved_us",
-        "number",
-        "place",
-        "replica",
-        "round",
-        "uplink_us",
-        "witness",
-    )
+    __slots__ = ("asked_until_us", "dice", "evidence", "gaps", "heard", "is_active", "moved_us",
+                 "number", "replica", "round", "traders", "witness")  # fmt: skip
 
-    def __init__(self, number: int, place: int, replica: Replica, dice: Dice) -> None:
+    def __init__(self, number: int, replica: Replica, dice: Dice) -> None:
         self.number = number
-        self.place = place
         self.replica = replica
         self.dice = dice
         self.gaps = Gaps()
-        self.held: dict[Digest, _FACT] = {}
-        self.mesh: list[Node] = []
-        self.uplink_us = 0
-        """Until then the uplink is busy with what was sent before."""
+        self.heard: dict[Address, tuple[int, int]] = {}
+        """Per witness the latest (era, round) of a tick that came."""
         self.round = -1
         self.moved_us = 0
         """Since when the clock stands in this round."""
+        self.asked_until_us = 0
+        """A page of rounds is on its way till then."""
         self.witness: Witnessing | None = None
+        self.traders: list[Trader] = []
+        self.evidence: list[Evidence] = []
+        """Proofs of forks to write into the log."""
+        self.is_active = False
 
 
 class Network:
-    """All nodes of a scenario. ``witnesses``: signers and reveal chains, in the order of nodes;
-    ``traders``: signers."""
+    """All nodes of a scenario."""
 
     def __init__(
         self,
         scenario: Scenario,
         genesis: Genesis,
         witnesses: Sequence[tuple[Signer, RevealChain]],
-        traders: Sequence[Signer],
-        replica: Callable[[Genesis], Replica],
+        traders: Sequence[Trader],
+        replica: Callable[[], Replica],
     ) -> None:
+        """``witnesses``: signers and reveal chains, in the order of nodes."""
         self.scenario = scenario
         self.engine = Engine(scenario.seed)
+        self.measures = Measures()
+        self.counts: Counter[str] = self.measures.counts
         self._genesis = genesis
-        self._one_way_us = one_way_us(scenario.places)
         self._start_ms = genesis.start_ms
-        count = len(scenario.places)
+        attacks = _attacks_of_witnesses(scenario)
+        twins = [n for n, attack in attacks.items() if attack.kind is AttackKind.TWINS]
+        hosts = [*range(scenario.nodes), *twins]
+        places = [host % len(scenario.places) for host in hosts]
+        self.links = Links(scenario, places, hosts)
+        self.facts = Facts(len(hosts))
         self.nodes = [
-            Node(number, number % count, replica(genesis), self.engine.dice(number, "node"))
-            for number in range(scenario.nodes)
+            Node(number, replica(), self.engine.dice(number, "node"))
+            for number in range(len(hosts))
         ]
-        self._weave()
-        active = witnesses[: len(witnesses) - scenario.silent_witnesses]
-        for node, (signer, chain) in zip(self.nodes, active, strict=False):
-            node.witness = Witnessing(signer, chain, node.replica)
-        self.traders = [
-            Trader(genesis, signer, number % scenario.nodes, self.engine.dice(number, "trader"))
-            for number, signer in enumerate(traders)
-        ]
-        self._at_home: dict[int, list[Trader]] = {}
-        for trader in self.traders:
-            self._at_home.setdefault(trader.home, []).append(trader)
-        self.counts: Counter[str] = Counter()
-        self.propagation = Histogram()
-        self.commits = Histogram()
-        """From an entry's writing to a node's applying it, at every node."""
-        self._born_us: dict[Digest, int] = {}
-        self._born_again: dict[Digest, int] = {}
-        """When an entry was offered last."""
-        self._roots: dict[Epoch, bytes] = {}
-        self.disagreements: list[str] = []
-
-    def _weave(self) -> None:
-        """Each node chooses neighbours; a choice counts for both."""
-        own = min((self.scenario.degree + 1) // 2, len(self.nodes) - 1)
-        neighbours: list[dict[int, None]] = [{} for _ in self.nodes]
+        for number, host in enumerate(hosts):
+            attack = attacks.get(host)
+            if host < len(witnesses) and (attack is None or attack.kind is not AttackKind.SILENT):
+                node = self.nodes[number]
+                signer, chain = witnesses[host]
+                node.witness = Witnessing(signer, chain, node.replica, attack)
+                if number >= scenario.nodes and attack is not None:  # a second life
+                    node.witness.from_us = attack.from_s * 1_000_000
+        self.traders = list(traders)
+        for trader in traders:
+            self.nodes[trader.home].traders.append(trader)
         for node in self.nodes:
-            dice = self.engine.dice(node.number, "mesh")
-            mine = neighbours[node.number]
-            # The ring keeps the mesh whole whatever is drawn.
-            chosen = [(node.number + 1) % len(self.nodes)] if len(self.nodes) > 1 else []
-            while len(chosen) < own:
-                other = dice.below(len(self.nodes))
-                if other != node.number and other not in chosen:
-                    chosen.append(other)
-            for other in chosen:
-                mine[other] = None
-                neighbours[other][node.number] = None
-        for node in self.nodes:
-            node.mesh = [self.nodes[other] for other in neighbours[node.number]]
+            node.is_active = node.witness is not None or bool(node.traders)
+        self._active = np.array([n.number for n in self.nodes if n.is_active], np.intp)
+        self._passive = np.array([n.number for n in self.nodes if not n.is_active], np.intp)
+        self._inbox: dict[int, list[tuple[NDArray[np.int64], NDArray[np.intp], int]]] = {}
+        self._window = 0
 
     # --- running ---
 
     def begin(self) -> None:
         """Set everything going."""
-        engine, scenario = self.engine, self.scenario
         for node in self.nodes:
             if node.witness is not None:
-                engine.at(0, self._poll, node)
-            # Not all in one moment.
-            engine.at(node.dice.below(LOOK_FOR_GAPS_US), self._look_for_gaps, node)
-        if scenario.orders_per_s:
-            every_us = 1_000_000 // scenario.orders_per_s
-            engine.at(every_us, self._order, engine.dice(0, "orders"), every_us)
+                self.engine.at(node.witness.from_us, self._start, node, node.witness)
+            if node.is_active:  # not all in one moment
+                self.engine.at(node.dice.below(WINDOW_US), self._look_again, node)
+        for trader in self.traders:
+            trader.begin(self)
 
     def run_to(self, second: int) -> None:
         """Let simulated time pass up to there."""
-        self.engine.run(second * 1_000_000)
+        while self._window * WINDOW_US < second * 1_000_000:
+            self._window += 1
+            self.engine.run(self._window * WINDOW_US - 1)
+            self._listen()
 
     def _now_ms(self) -> TimeMs:
         return TimeMs(self._start_ms + self.engine.now_us // 1000)
 
-    # --- traders ---
+    # --- publishing ---
 
-    def _order(self, dice: Dice, every_us: int) -> None:
-        trader = self.traders[dice.below(len(self.traders))]
-        self._write(trader, is_order=True)
-        self.engine.after(every_us, self._order, dice, every_us)
+    def write(self, trader: Trader, operations: Sequence[Operation]) -> Entry | None:
+        """The next entry of a trader, out of its node; None while that is offline."""
+        node = self.nodes[trader.home]
+        if not self.links.online[node.number]:
+            return None
+        proofs, node.evidence = node.evidence, []
+        entry = trader.sign(operations, proofs)
+        self.counts["orders"] += sum(isinstance(one, Place) for one in operations)
+        self._take(node, self.publish(node, entry), self.engine.now_us)
+        return entry
 
-    def _write(self, trader: Trader, *, is_order: bool) -> None:
-        entry = trader.write([trader.order()] if is_order else [])
-        self.counts["orders"] += is_order
-        self._publish(self.nodes[trader.home], entry)
+    def fork(self, trader: Trader, one: Operation, another: Operation) -> None:
+        """Two entries under one number, each told to another half of the network."""
+        node = self.nodes[trader.home]
+        second = trader.sign_another([another])
+        first = trader.sign([one])
+        halves = self._halves()
+        self.publish(node, second, halves[1])
+        self._take(node, self.publish(node, first, halves[0]), self.engine.now_us)
 
-    def _accept(self, trader: Trader) -> None:
-        if trader.has_matches:
-            self._write(trader, is_order=False)
+    def _halves(self) -> tuple[list[int], list[int]]:
+        numbers = range(self.scenario.nodes)
+        return [n for n in numbers if n % 2 == 0], [n for n in numbers if n % 2]
 
-    # --- facts ---
+    def publish(
+        self,
+        node: Node,
+        record: Entry | Tick,
+        first: Sequence[int] | None = None,
+        delay_us: int = 0,
+    ) -> Fact:
+        """A new record goes out of a node, which takes it first. ``first``: to these nodes alone,
+        who spread it. ``delay_us``: so much later than the node has it itself."""
+        fact = self.facts.add(record, self.engine.now_us)
+        fact.arrives_us[node.number] = 0
+        if delay_us:
+            self.engine.after(delay_us, self._spread, node, fact, first)
+        else:
+            self._spread(node, fact, first)
+        return fact
 
-    def _publish(self, node: Node, fact: _FACT) -> None:
-        self._born_us[fact.digest] = self.engine.now_us
-        self.counts["facts"] += 1
-        self._receive(node, fact, None)
-
-    def _receive(self, node: Node, fact: _FACT, sender: Node | None) -> None:
-        if fact.digest in node.held:
-            self.counts["duplicates"] += 1
+    def _spread(self, node: Node, fact: Fact, first: Sequence[int] | None = None) -> None:
+        now_us = self.engine.now_us
+        fact.offered_us = now_us
+        if not self.links.online[node.number]:
             return
-        self._take(node, fact)
-        for other in node.mesh:
-            if other is not sender:
-                self._send(node, other, fact)
-        if node.witness is not None and isinstance(fact, Tick):
+        size = len(fact.record.encoded)
+        spread = self.links.spread(now_us, node.number, size, first)
+        self.measures.note_spread(spread, size)
+        came = spread.arrives_us
+        before = fact.arrives_us
+        late_us = now_us - fact.born_us
+        if late_us >= NEVER:
+            return  # offered for a quarter of an hour: nobody is there
+        arrives = came + np.int32(late_us)
+        sooner = (came < NEVER) & (arrives < before)
+        before[sooner] = arrives[sooner]
+        sooner[node.number] = False
+        self._schedule(fact, sooner)
+
+    def _schedule(self, fact: Fact, which: NDArray[np.bool_]) -> None:
+        """Let a fact arrive at nodes when ``arrives_us`` says."""
+        born_us, arrives = fact.born_us, fact.arrives_us
+        active = self._active[which[self._active]]
+        for number, after in zip(active.tolist(), arrives[active].tolist(), strict=True):
+            self.engine.at(born_us + after, self._arrive, self.nodes[number], fact)
+        passive = self._passive[which[self._passive]]
+        if len(passive):
+            times = arrives[passive].astype(np.int64) + born_us
+            windows = times // WINDOW_US
+            for window in np.unique(windows).tolist():
+                here = windows == window
+                part = (times[here], passive[here], fact.number)
+                self._inbox.setdefault(window, []).append(part)
+
+    # --- taking ---
+
+    def _arrive(self, node: Node, fact: Fact) -> None:
+        if fact.reaches(node.number) != self.engine.now_us:
+            self.counts["overtaken"] += 1
+            return
+        if not self.links.online[node.number]:
+            fact.arrives_us[node.number] = NEVER
+            return
+        self._take(node, fact, self.engine.now_us)
+
+    def _take(self, node: Node, fact: Fact, now_us: int) -> None:
+        record = fact.record
+        self.counts["taken"] += 1
+        if isinstance(record, Entry):
+            effects = node.replica.add_entry(record)
+            for trader in node.traders:
+                trader.see(record, self)
+        else:
+            node.heard[record.witness] = (record.era, record.round)
+            effects = node.replica.add_tick(record)
+        if effects.epochs or effects.evidence:
+            self._note(node, effects, now_us)
+        if node.witness is not None and fact.is_tick and now_us >= node.witness.from_us:
             self._poll(node)
 
-    def _take(self, node: Node, fact: _FACT) -> None:
-        node.held[fact.digest] = fact
-        self.counts["taken"] += 1
-        self.propagation.add(self.engine.now_us - self._born_us[fact.digest])
-        replica = node.replica
-        effects: Effects = (
-            replica.add_entry(fact) if isinstance(fact, Entry) else replica.add_tick(fact)
-        )
-        for facts, outcome in effects.epochs:
-            root = self._roots.setdefault(outcome.epoch, outcome.root)
-            if root != outcome.root:
-                self.disagreements.append(f"node {node.number} in epoch {outcome.epoch}")
-            for entry in facts.entries:
-                self.commits.add(self.engine.now_us - self._born_us[entry.digest])
-            for trader in self._at_home.get(node.number, ()):
-                trader.note(outcome.matches)
-                if trader.has_matches:
-                    self.engine.after(20_000, self._accept, trader)
+    def _note(self, node: Node, effects: Effects, now_us: int) -> None:
+        self.measures.note_effects(node.number, node.replica, effects, now_us)
+        if node.traders:
+            node.evidence += [e for e in effects.evidence if e.kind == EvidenceKind.FORK]
+            for _, outcome in effects.epochs:
+                for trader in node.traders:
+                    trader.note(outcome)
+            for trader in node.traders:
+                if trader.has_matches or node.evidence:
+                    self.engine.after(ACCEPT_US, self._accept, trader)
 
-    def _send(self, node: Node, other: Node, fact: _FACT) -> None:
-        size = len(fact.encoded) + OVERHEAD_BYTES
-        self.counts["messages"] += 1
-        self.counts["bytes"] += size
-        busy_us = size * 8_000 // self.scenario.bandwidth_kbps
-        node.uplink_us = max(node.uplink_us, self.engine.now_us) + busy_us
-        if node.dice.chance(self.scenario.loss_ppm):
-            self.counts["lost"] += 1
-            return
-        way_us = self._one_way_us[node.place][other.place]
-        # Paths differ by some percent from one message to the next.
-        way_us += node.dice.below(max(1, way_us // 10))
-        self.engine.at(node.uplink_us + way_us, self._receive, other, fact, node)
+    def _accept(self, trader: Trader) -> None:
+        if trader.has_matches or self.nodes[trader.home].evidence:
+            self.write(trader, [])
+
+    def _listen(self) -> None:
+        """Hand the window's facts to those that only listen, one node after the other."""
+        parts = self._inbox.pop(self._window - 1, None)
+        if parts:
+            times = np.concatenate([part[0] for part in parts])
+            numbers = np.concatenate([part[1] for part in parts])
+            facts = np.repeat(
+                np.array([part[2] for part in parts]), [len(part[0]) for part in parts]
+            )
+            order = np.lexsort((facts, times, numbers))
+            self._hear(times[order].tolist(), numbers[order].tolist(), facts[order].tolist())
+        online = self.links.online
+        for number in self._passive.tolist():
+            if online[number]:
+                self._look(self.nodes[number])
+
+    def _hear(self, times: list[int], numbers: list[int], facts: list[int]) -> None:
+        online = self.links.online.tolist()
+        every = list(self.facts)
+        node = self.nodes[numbers[0]]
+        replica, taken = node.replica, 0
+        add_entry, add_tick, heard = replica.add_entry, replica.add_tick, node.heard
+        for time_us, number, name in zip(times, numbers, facts, strict=True):
+            fact = every[name]
+            if number != node.number:
+                node = self.nodes[number]
+                replica = node.replica
+                add_entry, add_tick, heard = replica.add_entry, replica.add_tick, node.heard
+            if fact.born_us + fact.arrives_us.item(number) != time_us:
+                self.counts["overtaken"] += 1
+                continue
+            if not online[number]:
+                fact.arrives_us[number] = NEVER
+                continue
+            taken += 1
+            record = fact.record
+            if isinstance(record, Entry):
+                effects = add_entry(record)
+            else:
+                heard[record.witness] = (record.era, record.round)
+                effects = add_tick(record)
+            if effects.epochs or effects.evidence:
+                self.measures.note_effects(number, replica, effects, time_us)
+        self.counts["taken"] += taken
 
     # --- witnesses ---
+
+    def _start(self, node: Node, witness: Witnessing) -> None:
+        """A second life goes on where the first one was seen last: it is not caught at once."""
+        replica, address = node.replica, witness.signer.address
+        seen = replica.clock.last_heard_round(address)
+        witness.pacemaker = replica.pacemaker(address, (replica.era, seen) if seen >= 0 else None)
+        self._poll(node)
 
     def _poll(self, node: Node) -> None:
         witness, replica = node.witness, node.replica
@@ -280,23 +349,34 @@ class Network:
                 self._wake(node, witness, step)
                 return
             witness.pacemaker.note_ticked(step, self._now_ms())
-            reveal = witness.chain.reveal(replica.reveal_position(replica.era, step.round))
-            body = replica.tick_body(step, self._now_ms(), reveal)
-            draft = ticks.draft(
-                self._genesis.separator,
-                replica.market_id,
-                replica.era,
-                step.round,
-                witness.signer.address,
-                body,
-            )
-            tick = draft.signed(witness.signer.sign(draft.digest))
-            self._born_us[tick.digest] = self.engine.now_us
-            self.counts["facts"] += 1
-            self.counts["ticks"] += 1
-            witness.last, witness.offered_us = tick, self.engine.now_us
-            self._take(node, tick)
-            self._offer(node, tick)
+            self._tick(node, witness, step)
+
+    def _tick(self, node: Node, witness: Witnessing, step: TickDraft) -> None:
+        replica = node.replica
+        reveal = witness.chain.reveal(replica.reveal_position(replica.era, step.round))
+        draft = ticks.draft(
+            self._genesis.separator,
+            replica.market_id,
+            replica.era,
+            step.round,
+            witness.signer.address,
+            replica.tick_body(step, self._now_ms(), reveal),
+        )
+        tick = draft.signed(witness.signer.sign(draft.digest))
+        self.counts["ticks"] += 1
+        attack = witness.attack
+        first, delay_us = None, 0
+        if attack is not None and attack.kind is AttackKind.DELAY:
+            delay_us = attack.delay_ms * 1000
+        elif attack is not None and attack.kind is AttackKind.WITHHOLD:
+            first = self._some_others(node, attack.told)
+        witness.last = self.publish(node, tick, first, delay_us)
+        self._take(node, witness.last, self.engine.now_us)
+
+    def _some_others(self, node: Node, count: int) -> list[int]:
+        others = [other for other in range(self.scenario.nodes) if other != node.number]
+        node.dice.shuffle(others)
+        return others[:count]
 
     def _wake(self, node: Node, witness: Witnessing, step: Wait) -> None:
         if step.until_ms is None:
@@ -308,61 +388,110 @@ class Network:
 
     # --- what was lost ---
 
-    def _look_for_gaps(self, node: Node) -> None:
-        now_ms = self._now_ms()
-        due = node.gaps.note_missing(node.replica, now_ms)
-        if due and node.mesh:
-            peer = node.mesh[node.dice.below(len(node.mesh))]
-            node.gaps.note_asked(node.replica, due, now_ms, len(node.mesh))
-            self.counts["asked"] += len(due)
-            way_us = self._one_way_us[node.place][peer.place]
-            self.engine.after(way_us, self._answer, peer, node, due[:MAX_ANSWERED])
-        self._look_for_standstill(node)
-        self.engine.after(LOOK_FOR_GAPS_US, self._look_for_gaps, node)
+    def _look_again(self, node: Node) -> None:
+        self.engine.after(WINDOW_US, self._look_again, node)
+        if self.links.online[node.number]:
+            self._look(node)
 
-    def _look_for_standstill(self, node: Node) -> None:
-        now_us, witness = self.engine.now_us, node.witness
-        round = node.replica.clock.highest_quorum_round
+    def _look(self, node: Node) -> None:
+        """What a node does every now and then: look for what it lacks, and where it stands."""
+        now_us, now_ms = self.engine.now_us, self._now_ms()
+        replica = node.replica
+        due = node.gaps.note_missing(replica, now_ms)
+        if due:
+            peers = self.links.mesh[node.number]
+            peer = self._peer(node)
+            node.gaps.note_asked(replica, due, now_ms, len(peers))
+            self.counts["asked"] += len(due)
+            known = [fact for digest in due if (fact := self.facts.get(digest)) is not None]
+            self._ask(node, peer, lambda: known)
+        round = replica.clock.highest_quorum_round
         if round != node.round:
             node.round, node.moved_us = round, now_us
-        elif now_us - node.moved_us >= STALLED_US and node.mesh:
+        if now_us >= node.asked_until_us and gaps.is_behind(replica, node.heard):
+            self._catch_up(node)
+        elif now_us - node.moved_us >= STALLED_US:
             node.moved_us = now_us
-            peer = node.mesh[node.dice.below(len(node.mesh))]
-            way_us = self._one_way_us[node.place][peer.place]
-            self.engine.after(way_us, self._tell_newest, peer, node)
-        if witness is not None and witness.last is not None:
-            if now_us - witness.offered_us >= OFFER_AGAIN_US:
-                witness.offered_us = now_us
-                self._offer(node, witness.last)
-        for trader in self._at_home.get(node.number, ()):
-            first = node.replica.logs.first_uncut(trader.address)
-            stuck = [entry for entry in trader.uncut(first) if self._is_stuck(entry)]
-            for entry in stuck[:1]:
-                self._born_again[entry.digest] = now_us
-                self._offer(node, entry)
+            peer = self._peer(node)
+            self._ask(node, peer, lambda: self._newest(peer))
+        self._offer_again(node)
 
-    def _is_stuck(self, entry: Entry) -> bool:
-        since_us = self._born_again.get(entry.digest, self._born_us[entry.digest])
-        return self.engine.now_us - since_us >= STUCK_US
+    def _offer_again(self, node: Node) -> None:
+        now_us = self.engine.now_us
+        last = None if node.witness is None else node.witness.last
+        if last is not None and now_us - last.offered_us >= OFFER_AGAIN_US:
+            self._spread(node, last)
+        for trader in node.traders:
+            for entry in trader.uncut(node.replica.logs.first_uncut(trader.address))[:1]:
+                fact = self.facts.get(entry.digest)
+                if fact is not None and now_us - fact.offered_us >= STUCK_US:
+                    self._spread(node, fact)
 
-    def _offer(self, node: Node, fact: _FACT) -> None:
-        for other in node.mesh:
-            self._send(node, other, fact)
+    def _peer(self, node: Node) -> int:
+        mesh = self.links.mesh[node.number]
+        return mesh[node.dice.below(len(mesh))]
 
-    def _tell_newest(self, peer: Node, node: Node) -> None:
-        clock = peer.replica.clock
+    def _newest(self, peer: int) -> list[Fact]:
+        clock = self.nodes[peer].replica.clock
         top = clock.highest_round
         newest = [
-            tick.digest
+            self.facts.get(tick.digest)
             for round in range(max(0, top - 2), top + 1)
             for tick in clock.ticks_of_round(Round(round))
         ]
-        self._answer(peer, node, newest)
+        return [fact for fact in newest if fact is not None]
 
-    def _answer(self, peer: Node, node: Node, wanted: Sequence[Digest]) -> None:
-        for digest in wanted:
-            fact = peer.held.get(digest)
-            if fact is not None:
-                self.counts["repaired"] += digest not in node.held
-                way_us = self._one_way_us[peer.place][node.place]
-                self.engine.after(way_us, self._receive, node, fact, peer)
+    def _catch_up(self, node: Node) -> None:
+        peer = self._peer(node)
+        era, first = node.replica.era, max(0, node.replica.clock.highest_quorum_round - 1)
+        node.asked_until_us = self.engine.now_us + 2 * self.links.way_us(node.number, peer)
+        self.counts["pages"] += 1
+        self._ask(
+            node, peer, lambda: self.facts.held_of_rounds(peer, era, first, self.engine.now_us)
+        )
+
+    def _ask(self, node: Node, peer: int, wanted: Callable[[], Iterable[Fact]]) -> None:
+        """Ask a peer, if there is a way to it, for what it has of this by then. The peers of who is
+        eclipsed are the attacker's."""
+        hold_us = int(self.links.hold_us[node.number])
+        if self.links.is_open(node.number, peer) and peer != node.number and hold_us < NEVER:
+            way_us = self.links.way_us(node.number, peer)
+            self.engine.after(way_us + hold_us, self._answer, peer, node, wanted)
+
+    def _answer(self, peer: int, node: Node, wanted: Callable[[], Iterable[Fact]]) -> None:
+        now_us = self.engine.now_us
+        at_us = now_us + self.links.way_us(peer, node.number)
+        held = [fact for fact in wanted() if fact.reaches(peer) <= now_us]
+        for fact in held[:MAX_ANSWERED]:
+            if at_us < fact.reaches(node.number):
+                self.counts["repaired"] += 1
+                fact.arrives_us[node.number] = at_us - fact.born_us
+                which = np.zeros(len(self.nodes), np.bool_)
+                which[node.number] = True
+                self._schedule(fact, which)
+
+    # --- who is guilty ---
+
+    def convicted(self) -> dict[Address, str]:
+        """Who is proven to have signed two records of one name, by anybody's evidence."""
+        found = {}
+        for proof in self.measures.evidence:
+            address = evidence.culprit(proof, self._genesis.separator, self._genesis.markets[0].id)
+            found[address] = EvidenceKind(proof.kind).name.lower()
+        return found
+
+    def races(self) -> list[tuple[Digest, Digest]]:
+        """Entries that racers answered, and the answers."""
+        return [race for one in self.traders if isinstance(one, Racer) for race in one.raced]
+
+
+def _attacks_of_witnesses(scenario: Scenario) -> dict[int, Attack]:
+    """By number of the witness: the last ones are the attackers."""
+    found: dict[int, Attack] = {}
+    number = scenario.witnesses
+    for attack in scenario.attack:
+        if attack.kind in OF_WITNESSES:
+            for _ in range(attack.count):
+                number -= 1
+                found[number] = attack
+    return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import attrs
+import numpy as np
 from coincurve import PrivateKey
 
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
@@ -16,13 +20,24 @@ from orrange_p2p.core.ids import Address, Digest, TimeMs, Weight
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.crypto import secp256k1
+from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog
+from orrange_p2p.sim import measures
+from orrange_p2p.sim.conditions import Conditions
+from orrange_p2p.sim.demand import Demand
+from orrange_p2p.sim.engine import Dice
+from orrange_p2p.sim.measures import Counts, quantiles
 from orrange_p2p.sim.network import Network
-from orrange_p2p.sim.scenario import Scenario
+from orrange_p2p.sim.scenario import Fidelity, Scenario
+from orrange_p2p.sim.shared import SharedMachines
+from orrange_p2p.sim.traders import FeedTrader, Maker, Racer, RandomTrader, Taker, Trader, replay
+from orrange_p2p.sim.wire import Wire
 
-__all__ = ["simulate"]
+__all__ = ["MARKET", "Result", "simulate"]
 
 START_MS: Final = TimeMs(1_700_000_000_000)
 REVEALS: Final = 1 << 15
+BURST_ROUNDS: Final = 10
+COLLECTOR_THRESHOLDS: Final = (200_000, 50, 1_000)
 MARKET: Final = Market(
     "eip155:31337/slip44:60",
     "eip155:31337/erc20:0x" + "11" * 20,
@@ -34,6 +49,23 @@ MARKET: Final = Market(
     rate_denominator=1,
     volatility_ppm=1,
 )
+
+Tell = Callable[[int], None]
+NewReplica = Callable[[Genesis], Replica]
+
+
+class Result(NamedTuple):
+    """What a run found."""
+
+    figures: dict[str, Any]
+    """All of them but those under ``machine`` follow from the scenario alone, and ``hash`` from
+    them."""
+    propagation: Counts
+    """How many arrivals took how many whole milliseconds."""
+    commits: Counts
+    """The same of commits: from an entry's writing to its epoch at each node."""
+    epochs: list[dict[str, Any]]
+    """One row each; none of a ``wire`` run."""
 
 
 class _Key:
@@ -51,48 +83,99 @@ class _Key:
         return secp256k1.sign(self._secret, digest)
 
 
-def _new_replica(genesis: Genesis) -> Replica:
-    return Replica(genesis, MARKET.id)
-
-
 def simulate(
-    scenario: Scenario,
-    tell: Callable[[int], None] = lambda second: None,
-    replica: Callable[[Genesis], Replica] = _new_replica,
-) -> dict[str, Any]:
-    """Run it; ``tell`` is told each simulated second that has passed. ``replica``: what nodes run,
-    for checking that a rule that is weakened on purpose is caught.
-
-    All figures but those under ``machine`` follow from the scenario alone, and ``hash`` from them.
-    """
+    scenario: Scenario, tell: Tell = lambda second: None, replica: NewReplica | None = None
+) -> Result:
+    """Run it; ``tell`` is told each simulated second that has passed. ``replica``: what nodes run
+    instead, for checking that a rule that is weakened on purpose is caught."""
     started = time.perf_counter()
-    network = _network(scenario, replica)
+    run = _wire if scenario.fidelity is Fidelity.WIRE else _full
+    before = gc.get_threshold()
+    # Nearly all that is made stays: looking at it over and over took a quarter of the time.
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    try:
+        result = run(scenario, tell, replica)
+    finally:
+        gc.set_threshold(*before)
+    wall_s = time.perf_counter() - started
+    text = json.dumps(result.figures, sort_keys=True, separators=(",", ":"))
+    taken = result.figures["deliveries"]
+    return result._replace(
+        figures={
+            **result.figures,
+            "hash": sha256(text.encode()).hexdigest(),
+            "machine": {"wall_s": round(wall_s, 2), "deliveries_per_s": round(taken / wall_s)},
+        }
+    )
+
+
+# --- full ---
+
+
+def _full(scenario: Scenario, tell: Tell, replica: NewReplica | None) -> Result:
+    cast = _Cast(scenario)
+    machines = SharedMachines(cast.genesis, MARKET.id)
+    new = machines.replica if replica is None else lambda: replica(cast.genesis)
+    network = Network(scenario, cast.genesis, cast.witnesses, cast.traders, new)
+    Conditions(scenario, network.engine, network.links).begin()
+    demand = Demand(scenario, cast.random)
     network.begin()
+    demand.begin(network)
+    if cast.feed:
+        log = BitstampLog(_path_of(scenario.traders.feed))
+        replay(cast.feed, log, scenario.traders.feed_speed, network)
     for second in range(1, scenario.seconds + 1):
         network.run_to(second)
         tell(second)
-    wall_s = time.perf_counter() - started
-    figures = _figures(scenario, network)
-    text = json.dumps(figures, sort_keys=True, separators=(",", ":"))
-    return {
-        **figures,
-        "hash": sha256(text.encode()).hexdigest(),
-        "machine": {
-            "wall_s": round(wall_s, 2),
-            "facts_per_s": round(network.counts["taken"] / wall_s),
-        },
-    }
+    propagation = measures.propagation_ms(network.facts)
+    commits = network.measures.commits_ms(network.facts)
+    figures = _header(scenario, network.measures.counts, propagation)
+    figures |= _of_core(scenario, network, cast, demand, commits)
+    return Result(figures, propagation, commits, network.measures.rows())
 
 
-def _network(scenario: Scenario, replica: Callable[[Genesis], Replica]) -> Network:
-    witnesses = []
-    for number in range(scenario.witnesses):
-        name = f"witness {number}"
-        secret = sha256(f"orrange sim reveals {scenario.seed} {name}".encode()).digest()
-        witnesses.append((_Key(scenario.seed, name), RevealChain(secret, REVEALS)))
-    traders = [_Key(scenario.seed, f"trader {number}") for number in range(scenario.authors)]
+def _path_of(feed: str) -> Path:
+    return SAMPLE if feed == "sample" else Path(feed)
+
+
+class _Cast:
+    """Who takes part: keys, genesis, traders."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        seed, wanted = scenario.seed, scenario.traders
+        self.witnesses = []
+        for number in range(scenario.witnesses):
+            name = f"witness {number}"
+            secret = sha256(f"orrange sim reveals {seed} {name}".encode()).digest()
+            self.witnesses.append((_Key(seed, name), RevealChain(secret, REVEALS)))
+        keys = [_Key(seed, f"trader {number}") for number in range(wanted.count)]
+        self.genesis = _genesis(scenario, self.witnesses, keys)
+        kinds: list[tuple[type[Trader], int]] = [
+            (RandomTrader, wanted.random),
+            (Maker, wanted.makers),
+            (Taker, wanted.takers),
+            (Racer, wanted.racers),
+            (FeedTrader, wanted.feed_authors if wanted.feed else 0),
+        ]
+        self.traders: list[Trader] = []
+        for kind, count in kinds:
+            for _ in range(count):
+                number = len(self.traders)
+                dice = Dice(seed, number, "trader")
+                home = number % scenario.nodes
+                self.traders.append(kind(self.genesis, keys[number], home, dice))
+        self.random = [one for one in self.traders if isinstance(one, RandomTrader)]
+        self.feed = [one for one in self.traders if isinstance(one, FeedTrader)]
+        self.names = {key.address: f"trader {number}" for number, key in enumerate(keys)}
+        for number, (key, _) in enumerate(self.witnesses):
+            self.names[key.address] = f"witness {number}"
+
+
+def _genesis(
+    scenario: Scenario, witnesses: list[tuple[_Key, RevealChain]], traders: list[_Key]
+) -> Genesis:
     listed = [Witness(key.address, Weight(1), (chain.anchor,)) for key, chain in witnesses]
-    genesis = Genesis(
+    return Genesis(
         name="simulated",
         home_chain="eip155:31337",
         registry=Address(bytes(20)),
@@ -101,35 +184,85 @@ def _network(scenario: Scenario, replica: Callable[[Genesis], Replica]) -> Netwo
         parameters=Parameters(
             min_round_ms=scenario.min_round_ms,
             leader_timeout_ms=scenario.leader_timeout_ms,
-            operations_per_round=4096,
-            operations_burst=65_536,
+            operations_per_round=scenario.operations_per_round,
+            operations_burst=scenario.operations_per_round * BURST_ROUNDS,
             open_orders=65_536,
         ),
         witnesses=tuple(sorted(listed, key=lambda one: one.address)),
         authors=tuple(Author(address, 0) for address in sorted(key.address for key in traders)),
         markets=(MARKET,),
     )
-    return Network(scenario, genesis, witnesses, traders, replica)
 
 
-def _figures(scenario: Scenario, network: Network) -> dict[str, Any]:
-    epochs = [node.replica.epoch for node in network.nodes]
-    least = min(network.nodes, key=lambda node: node.replica.epoch)
-    counts = network.counts
+def _header(scenario: Scenario, counts: Mapping[str, int], propagation: Counts) -> dict[str, Any]:
     return {
-        "scenario": attrs.asdict(scenario),
-        "agree": not network.disagreements,
-        "disagreements": network.disagreements[:10],
-        "epochs": {"least": min(epochs), "most": max(epochs)},
-        "root": least.replica.root.hex(),
+        "scenario": json.loads(json.dumps(attrs.asdict(scenario))),
+        "config": scenario.digest,
         "orders": counts["orders"],
-        "facts": counts["facts"],
         "ticks": counts["ticks"],
         "deliveries": counts["taken"],
+        "messages": counts["messages"],
         "duplicates_per_delivery": round(counts["duplicates"] / max(1, counts["taken"]), 3),
         "kilobytes_per_node": counts["bytes"] // 1000 // scenario.nodes,
         "lost": counts["lost"],
-        "repaired": counts["repaired"],
-        "propagation_ms": network.propagation.figures(),
-        "commit_ms": network.commits.figures(),
+        "propagation_ms": {**quantiles(propagation), "mean": measures.mean(propagation)},
     }
+
+
+def _of_core(
+    scenario: Scenario, network: Network, cast: _Cast, demand: Demand, commits: Counts
+) -> dict[str, Any]:
+    noted, counts = network.measures, network.measures.counts
+    replicas = [node.replica for node in network.nodes]
+    least = min(replicas, key=lambda one: one.epoch)
+    guilty = {cast.names[address]: what for address, what in network.convicted().items()}
+    epoch_of = noted.epoch_of()
+    born = {fact.record.digest: fact.born_us for fact in network.facts if not fact.is_tick}
+    attackers = {trader.address for trader in demand.attackers}
+    refused = Counter[str]()
+    for (author, why), count in noted.refusals.items():
+        refused["of attackers" if author in attackers else why] += count
+    return {
+        "agree": not noted.disagreements and not network.measures.halts,
+        "disagreements": noted.disagreements[:10],
+        "halted": dict(sorted(Counter(noted.halts.values()).items())),
+        "faulty_witnesses": {"there": scenario.faulty_witnesses, "borne": scenario.faults_borne},
+        "convicted": dict(sorted(guilty.items())),
+        "epochs": {"least": least.epoch, "most": max(one.epoch for one in replicas)},
+        "root": least.root.hex(),
+        "facts": len(network.facts),
+        "matches": counts["matches"],
+        "trades": counts["trades"],
+        "lapses": counts["lapses"],
+        "lapsed_by_attackers": sum(
+            count for silent, count in noted.lapsed.items() if attackers.intersection(silent)
+        ),
+        "refused": dict(sorted(refused.items())),
+        "asked": counts["asked"],
+        "pages": counts["pages"],
+        "repaired": counts["repaired"],
+        "commit_ms": {**quantiles(commits), "mean": measures.mean(commits)},
+        "divergence_ms": quantiles(noted.lags_ms()),
+        "inversions": measures.inversions(
+            [(born[digest], epoch) for digest, epoch in epoch_of.items()]
+        ),
+        "race_won": measures.race_won(
+            (epoch_of[seen], epoch_of[answer])
+            for seen, answer in network.races()
+            if seen in epoch_of and answer in epoch_of
+        ),
+    }
+
+
+# --- wire ---
+
+
+def _wire(scenario: Scenario, tell: Tell, replica: NewReplica | None) -> Result:
+    wire = Wire(scenario)
+    for second in range(1, scenario.seconds + 1):
+        wire.run_to(second)
+        tell(second)
+    figures = _header(scenario, wire.measures.counts, wire.propagation)
+    figures["facts"] = wire.measures.counts["facts"]
+    figures["unreached"] = wire.unreached
+    return Result(figures, wire.propagation, np.zeros(1, np.int64), [])

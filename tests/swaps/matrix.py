@@ -476,8 +476,8 @@ async def _down_while_the_secret_comes_out(course: Course, state: SwapState) -> 
 
 
 async def _claimed_at_the_last_moment(course: Course) -> str:
-    """An initiator who keeps no rule shows the secret only as we are about to take our lock back, and
-    is quicker."""
+    """An initiator who keeps no rule shows the secret only as we take our lock back, and is
+    quicker."""
     subject, other = course.subject, course.other
     swap = subject.kept.swap
     assert swap is not None

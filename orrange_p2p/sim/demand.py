@@ -1,0 +1,60 @@
+"""What traders are told to do, and when: the random crowd, and traders that mean ill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from orrange_p2p.sim.engine import Dice
+from orrange_p2p.sim.scenario import Attack, AttackKind, Scenario
+from orrange_p2p.sim.traders import Desk, RandomTrader
+
+__all__ = ["Demand"]
+
+FORK_EVERY_US: Final = 1_000_000
+
+
+class Demand:
+    """Drives the random traders of a scenario; the last of them are its attackers."""
+
+    def __init__(self, scenario: Scenario, traders: Sequence[RandomTrader]) -> None:
+        self._per_s = scenario.traders.orders_per_s
+        honest = list(traders)
+        self._apart: list[tuple[RandomTrader, Attack]] = []
+        self.attackers: list[RandomTrader] = []
+        for attack in scenario.attack:
+            if attack.kind in (AttackKind.FORK, AttackKind.SPAM, AttackKind.REFUSE):
+                for _ in range(attack.count):
+                    trader = honest.pop()
+                    self.attackers.append(trader)
+                    self._apart.append((trader, attack))
+        refusing = [trader for trader, a in self._apart if a.kind is AttackKind.REFUSE]
+        for trader in refusing:
+            trader.refuses = True
+        self._crowd = honest + refusing
+
+    def begin(self, desk: Desk) -> None:
+        """Set everybody going."""
+        if self._per_s and self._crowd:
+            every_us = 1_000_000 // self._per_s
+            dice = desk.engine.dice(0, "orders")
+            desk.engine.after(every_us, self._order, desk, dice, every_us)
+        for trader, attack in self._apart:
+            if attack.kind is AttackKind.SPAM:
+                every_us = 1_000_000 // attack.per_s
+                desk.engine.after(every_us, self._spam, desk, trader, every_us)
+            elif attack.kind is AttackKind.FORK:
+                desk.engine.after(FORK_EVERY_US, self._fork, desk, trader)
+
+    def _order(self, desk: Desk, dice: Dice, every_us: int) -> None:
+        trader = self._crowd[dice.below(len(self._crowd))]
+        desk.write(trader, [trader.order()])
+        desk.engine.after(every_us, self._order, desk, dice, every_us)
+
+    def _spam(self, desk: Desk, trader: RandomTrader, every_us: int) -> None:
+        desk.write(trader, [trader.order()])
+        desk.engine.after(every_us, self._spam, desk, trader, every_us)
+
+    def _fork(self, desk: Desk, trader: RandomTrader) -> None:
+        desk.fork(trader, trader.order(), trader.order())
+        desk.engine.after(FORK_EVERY_US, self._fork, desk, trader)
