@@ -19,7 +19,7 @@ COMPILED := build/.compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format bench chaos matrix soak fuzz contracts audit compile pure lock clean
+.PHONY: help setup demo test check format bench chaos matrix soak calibrate fuzz contracts audit compile pure lock clean
 
 help:
 	@echo 'make demo     four nodes on this machine: one order book, trades that settle (ARGS="--json")'
@@ -30,6 +30,7 @@ help:
 	@echo 'make chaos    kill, cut off and starve four nodes on a bad line (root; ARGS="--seed 2")'
 	@echo 'make matrix   swaps under every fault at every step, in virtual time (ARGS="--quick")'
 	@echo 'make soak     half an hour under load: does anything grow? (ARGS="--minutes 10")'
+	@echo 'make calibrate  eight real nodes beside eight simulated ones (root; ARGS="--seconds 60")'
 	@echo 'make fuzz     every decoder, guided by coverage (SECONDS=20 for each)'
 	@echo 'make contracts  compile contracts/evm into the package'
 	@echo 'make audit    slither and halmos over the contracts, and mutants that halmos must refute'
@@ -69,6 +70,9 @@ bench: setup $(PEERS)/.installed
 # Each ends with one line of JSON, and with status 1 if a node fell short.
 chaos: setup
 	@$(BIN)/python tests/chaos/chaos.py $(ARGS)
+
+calibrate: setup
+	@$(BIN)/python tests/chaos/calibration.py $(ARGS)
 
 matrix: setup
 	@$(BIN)/python tests/swaps/matrix.py --jobs 2 $(ARGS)

@@ -161,3 +161,15 @@ def swaps(as_json: bool, **options: Any) -> None:
     from orrange_p2p.cli import bench_swaps
 
     sys.exit(bench_swaps.main(as_json, **options))
+
+
+@command.command("sim")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def sim(as_json: bool) -> None:
+    """How fast the simulator is on one core: the whole core, and the wire alone.
+
+    Counted are first arrivals of records at nodes; duplicates are simulated and not counted.
+    """
+    from orrange_p2p.cli import bench_sim
+
+    sys.exit(bench_sim.main(as_json))

@@ -68,6 +68,10 @@ class Chronicle:
         known = [time_ms for time_ms in times if time_ms is not None]
         return max(known) if len(known) == len(times) else None
 
+    def durable_each_ms(self, epoch: int) -> list[int]:
+        """When each node that has the epoch had it durable."""
+        return [durable[epoch] for durable in self._durable if epoch in durable]
+
     def latencies_ms(self) -> list[int]:
         """From submission to durable at the slowest node, per entry; ascending."""
         return sorted(

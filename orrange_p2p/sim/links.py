@@ -1,7 +1,9 @@
 """How a message spreads over gossipsub's mesh, computed for all nodes at once.
 
 A node forwards a message to its mesh neighbours when it first comes, one copy after the other over
-its uplink, which is busy with earlier messages for a while (a fluid queue). A copy travels half the
+its uplink, which is busy with earlier messages for a while (a fluid queue). Its own messages it
+sends to all its peers if these are no more than twelve, as production does; a network that small is
+taken to be fully connected. A copy travels half the
 measured round trip between the two countries, some percent more from one message to the next, or is
 lost. At its next heartbeat a node tells some others, drawn anew each heartbeat, what it has; who
 lacks it asks, and gets it one and a half round trips later. So an arrival is a shortest path over
@@ -41,6 +43,8 @@ OVERHEAD_BYTES: Final = 160
 JITTER_PERCENT: Final = 10
 SLOWEST_US: Final = 2**22
 """The longest that one copy takes: four seconds."""
+OWN_COPIES: Final = 12
+"""Up to so many peers get a node's own messages at once, whether they are in its mesh or not."""
 BUSY_US: Final = 2**28
 """The longest wait for an uplink: four and a half minutes."""
 
@@ -196,6 +200,8 @@ class Links:
                 if self.is_open(origin, other):
                     arrives[other] = min(arrives[other], self.way_us(origin, other))
             shut = _either(shut, mesh.source == origin)
+        elif self.count <= OWN_COPIES + 1:
+            self._send_to_all(number, origin, copy_us, arrives)
         if self._is_lazy:
             length += self.hold_us[mesh.target]
         if shut is not None:
@@ -212,6 +218,18 @@ class Links:
         dropped = 0 if lost is None else int(np.count_nonzero(sent & lost))
         self._backlog_us += np.bincount(mesh.source[sent], minlength=self.count) * copy_us
         return Spread(arrives, copies, dropped, max(0, copies - dropped - (reached - 1)))
+
+    def _send_to_all(self, number: int, origin: int, copy_us: int, arrives: Times) -> None:
+        """The first copies of a message in a small network."""
+        noise = self._noise(number, 2, self.count).tolist()
+        others = [n for n in range(self.count) if n != origin and self.is_open(origin, n)]
+        for turn, other in enumerate(others, 1):
+            if self.mute[origin] or noise[other] >> 32 < int(self._loss):
+                continue
+            way_us = self.way_us(origin, other)
+            jitter_us = way_us * JITTER_PERCENT // 100 * (noise[other] & 255) >> 8
+            took_us = way_us + jitter_us + turn * copy_us + int(self._process_us)
+            arrives[other] = min(took_us + int(self.hold_us[other]), int(NEVER))
 
     def _carry(self, arrives: Times, length: Times) -> Times:
         """Shortest paths over the mesh from where ``arrives`` is known (Bellman and Ford's)."""
@@ -255,7 +273,7 @@ class Links:
 
 
 def _origin(seed: np.uint64, number: int, stream: int) -> np.uint64:
-    start = (int(seed) + (2 * number + stream) * GOLDEN) & (2**64 - 1)
+    start = (int(seed) + (4 * number + stream) * GOLDEN) & (2**64 - 1)
     return np.uint64(int(_mix(np.array([start], np.uint64))[0]))
 
 

@@ -175,7 +175,8 @@ class Network:
         proofs, node.evidence = node.evidence, []
         entry = trader.sign(operations, proofs)
         self.counts["orders"] += sum(isinstance(one, Place) for one in operations)
-        self._take(node, self.publish(node, entry), self.engine.now_us)
+        fact = self.publish(node, entry, None, self.scenario.flush_ms * 1000)
+        self._take(node, fact, self.engine.now_us)
         return entry
 
     def fork(self, trader: Trader, one: Operation, another: Operation) -> None:

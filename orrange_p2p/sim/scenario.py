@@ -191,6 +191,8 @@ class Scenario:
     """Of each node's uplink: what it sends waits for what it sent before."""
     loss_ppm: int = _number(0, 0, 999_999)
     """Of messages between two nodes, in millionths."""
+    flush_ms: int = _number(20, 0, 1_000)
+    """What a node waits for more to send with an entry."""
     process_us: int = _number(1_000, 0, 1_000_000)
     """What a node takes to check a message before it goes on."""
     traders: Traders = attrs.field(factory=Traders, kw_only=True)

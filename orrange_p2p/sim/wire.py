@@ -52,7 +52,7 @@ class Wire:
         self.engine.after(every_us, self._order, dice, every_us)
         home = dice.below(min(self.scenario.nodes, self.scenario.traders.random))
         self.measures.counts["orders"] += 1
-        self._publish(home, ENTRY_BYTES)
+        self._publish(home, ENTRY_BYTES, self.scenario.flush_ms * 1000)
 
     def _tick(self, witness: int) -> None:
         scenario = self.scenario
@@ -62,7 +62,7 @@ class Wire:
         self.measures.counts["ticks"] += 1
         self._publish(witness, TICK_BYTES + DIGEST_BYTES * (scenario.witnesses + listed))
 
-    def _publish(self, origin: int, size: int) -> None:
+    def _publish(self, origin: int, size: int, waits_us: int = 0) -> None:
         links, counts = self.links, self.measures.counts
         if not links.online[origin]:
             return
@@ -72,8 +72,7 @@ class Wire:
         counts["taken"] += len(came)
         self.unreached += int(np.count_nonzero(links.online)) - len(came)
         self.measures.note_spread(spread, size)
-        found = np.bincount(came // 1000)
-        found[0] -= 1  # the origin's own
+        found = np.bincount((came[came > 0] + waits_us) // 1000)
         if len(found) > len(self.propagation):
             found[: len(self.propagation)] += self.propagation
             self.propagation = found

@@ -25,7 +25,7 @@ from typing import Any, Final
 import attrs
 import trio
 from load import Trader
-from lossy_net import DELAY_S, JITTER_S, LOSS, LossyNet, lossy_net, refusal
+from lossy_net import LossyNet, lossy_net, refusal
 from members import Member, members
 from verdict import Book, judge, read_book
 
@@ -200,8 +200,7 @@ async def rampage(base: Path, plan: Plan, seed: int) -> dict[str, Any]:
     ):
         chaos = Chaos(plan, net, nodes, rng)
         by = "tc netem" if net.has_netem else "the link itself (this kernel has no netem)"
-        bad = f"{DELAY_S * 1000:.0f} ms +- {JITTER_S * 1000:.0f} ms, {LOSS:.0%} loss"
-        chaos.say(f"{NODES} nodes in namespaces; {bad} by {by}; seed {seed}")
+        chaos.say(f"{NODES} nodes in namespaces; {net.line} by {by}; seed {seed}")
         async with trading(nodes, book, rng):
             await chaos.run()
             while book.written < plan.acknowledged:  # noqa: ASYNC110

@@ -17,13 +17,24 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
-DELAY_S: Final = 0.120
-JITTER_S: Final = 0.030
-LOSS: Final = 0.01
+
+class Line(NamedTuple):
+    """What a packet goes through."""
+
+    delay_s: float
+    jitter_s: float
+    loss: float
+
+    def __str__(self) -> str:
+        delay, jitter = 1000 * self.delay_s, 1000 * self.jitter_s
+        return f"{delay:.0f} ms +- {jitter:.0f} ms, {self.loss:.0%} loss"
+
+
+BAD_LINE: Final = Line(0.120, 0.030, 0.01)
 MAX_UNDER_WAY: Final = 20_000
 """Packets that the link holds; more are lost, as in netem."""
 _TUNSETIFF: Final = 0x400454CA
@@ -52,8 +63,9 @@ def refusal() -> str | None:
 class LossyNet:
     """Made by ``lossy_net``. Member ``n`` has the address ``address(n)`` in ``namespace(n)``."""
 
-    def __init__(self, prefix: str, devices: list[int], rng: random.Random) -> None:
+    def __init__(self, prefix: str, devices: list[int], line: Line, rng: random.Random) -> None:
         self._prefix = prefix
+        self.line = line
         self._devices = devices
         self._rng = rng
         self._apart: frozenset[int] = frozenset()
@@ -104,10 +116,11 @@ class LossyNet:
             return
         delay_s = 0.0
         if not self.has_netem:
-            if self._rng.random() < LOSS:
+            if self._rng.random() < self.line.loss:
                 self.packets["lost"] += 1
                 return
-            delay_s = DELAY_S + self._rng.uniform(-JITTER_S, JITTER_S)
+            jitter_s = self.line.jitter_s
+            delay_s = self.line.delay_s + self._rng.uniform(-jitter_s, jitter_s)
         if len(self._under_way) >= MAX_UNDER_WAY:
             self.packets["overflowed"] += 1
             return
@@ -132,10 +145,12 @@ class LossyNet:
 
 
 @asynccontextmanager
-async def lossy_net(members: int, rng: random.Random) -> AsyncIterator[LossyNet]:
+async def lossy_net(
+    members: int, rng: random.Random, line: Line = BAD_LINE
+) -> AsyncIterator[LossyNet]:
     """Namespaces for ``members`` nodes, joined; gone on leaving, whatever happened inside."""
     with _namespaces(members) as (prefix, devices):
-        net = LossyNet(prefix, devices, rng)
+        net = LossyNet(prefix, devices, line, rng)
         net.has_netem = all(_add_netem(net, number) for number in range(members))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(net.carry)
@@ -144,8 +159,9 @@ async def lossy_net(members: int, rng: random.Random) -> AsyncIterator[LossyNet]
 
 
 def _add_netem(net: LossyNet, number: int) -> bool:
-    delay, jitter = f"{DELAY_S * 1000:.0f}ms", f"{JITTER_S * 1000:.0f}ms"
-    how = ["netem", "delay", delay, jitter, "loss", f"{LOSS * 100:g}%"]
+    line = net.line
+    delay, jitter = f"{line.delay_s * 1000:.0f}ms", f"{line.jitter_s * 1000:.0f}ms"
+    how = ["netem", "delay", delay, jitter, "loss", f"{line.loss * 100:g}%"]
     command = ["tc", "qdisc", "add", "dev", net.namespace(number), "root", *how]
     done = subprocess.run([*net.command(number), *command], capture_output=True, check=False)
     return done.returncode == 0

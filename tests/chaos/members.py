@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from orrange_p2p.signers.keyfile import read_secret
 PORT: Final = 9771
 UP_S: Final = 60.0
 DOWN_S: Final = 15.0
-_JUMPING_NODE: Final = Path(__file__).with_name("jumping_node.py")
+JUMPING_NODE: Final = Path(__file__).with_name("jumping_node.py")
 
 
 def peer_id(directory: DataDir) -> str:
@@ -38,19 +39,23 @@ def peer_id(directory: DataDir) -> str:
 class Member:
     """One node: down, or a process."""
 
-    def __init__(self, number: int, directory: DataDir, log: Path, prefix: Sequence[str]) -> None:
+    def __init__(
+        self, number: int, directory: DataDir, log: Path, prefix: Sequence[str], program: Path
+    ) -> None:
         self.number = number
         self.directory = directory
         self.log = log
-        self._prefix = prefix
+        self.notes = log.with_suffix(".notes")
+        """What a program that notes something writes."""
+        self._command = [*prefix, sys.executable, str(program), "run"]
         self.process: trio.Process | None = None
 
     async def start(self) -> None:
-        command = [*self._prefix, sys.executable, str(_JUMPING_NODE), "run"]
         self.directory.rpc_socket.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.process = await trio.lowlevel.open_process(
-                [*command, "--data-dir", str(self.directory.path)],
+                [*self._command, "--data-dir", str(self.directory.path)],
+                env={**os.environ, "NOTES": str(self.notes)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -88,7 +93,7 @@ class Member:
 
 @asynccontextmanager
 async def members(
-    base: Path, count: int, market: Market, net: LossyNet
+    base: Path, count: int, market: Market, net: LossyNet, program: Path = JUMPING_NODE
 ) -> AsyncIterator[tuple[Genesis, list[Member]]]:
     """A network of ``count`` witnesses with one author each, started; none is left on leaving."""
     genesis = await trio.to_thread.run_sync(
@@ -106,7 +111,7 @@ async def members(
         config = NodeConfig(directory, listen=(listen,), bootstrap=others, archive=True)
         directory.config.write_text(config.to_toml())
         log = base / f"node-{number}.log"
-        made.append(Member(number, directory, log, net.command(number)))
+        made.append(Member(number, directory, log, net.command(number), program))
     try:
         for member in made:
             await member.start()

@@ -22,7 +22,7 @@ def links_of(scenario: Scenario) -> Links:
 
 
 def network(**changes: object) -> Scenario:
-    return Scenario(nodes=12, degree=4, places=PLACES).evolved(**changes)
+    return Scenario(nodes=16, degree=4, places=PLACES).evolved(**changes)
 
 
 def followed(links: Links, spread_number: int, origin: int, size: int) -> dict[int, int]:
@@ -59,10 +59,10 @@ def followed(links: Links, spread_number: int, origin: int, size: int) -> dict[i
 
 @given(
     seed=st.integers(0, 1000),
-    origin=st.integers(0, 11),
+    origin=st.integers(0, 15),
     size=st.integers(1, 100_000),
-    mute=st.sets(st.integers(0, 11), max_size=6),
-    offline=st.sets(st.integers(0, 11), max_size=4),
+    mute=st.sets(st.integers(0, 15), max_size=6),
+    offline=st.sets(st.integers(0, 15), max_size=4),
     sides=st.sampled_from([1, 2, 3]),
 )
 @settings(max_examples=60, deadline=None)
@@ -72,7 +72,7 @@ def test_arrivals_are_those_of_copies_followed_one_by_one(
     links = links_of(network(seed=seed))
     links.mute[list(mute - {origin})] = True
     links.online[list(offline - {origin})] = False
-    links.side[:] = np.arange(12) % sides
+    links.side[:] = np.arange(16) % sides
     links.note_changed()
     links._is_lazy = False
     spread = links.spread(0, origin, size)
@@ -133,5 +133,13 @@ def test_copies_and_duplicates_add_up() -> None:
     links = links_of(network())
     spread = links.spread(0, 3, 300)
     sent = sum(len(row) for row in links.mesh)
-    assert spread.copies == sent - 11  # nobody sends back to whom it has it from
-    assert spread.duplicates == spread.copies - 11 and spread.lost == 0
+    assert spread.copies == sent - 15  # nobody sends back to whom it has it from
+    assert spread.duplicates == spread.copies - 15 and spread.lost == 0
+
+
+def test_in_a_small_network_the_first_copies_go_to_everybody() -> None:
+    scenario = Scenario(nodes=13, degree=4, link_ms=50)
+    arrives = links_of(scenario).spread(0, 0, 300).arrives_us
+    assert arrives.max() < 60_000
+    larger = links_of(scenario.evolved(nodes=14)).spread(0, 0, 300).arrives_us
+    assert larger.max() > 100_000
