@@ -25,6 +25,7 @@ class Conditions:
         self._links = links
         self._away = np.zeros(links.count, np.bool_)
         self._to_come = np.zeros(links.count, np.bool_)
+        self._there = links.count
         order = list(range(scenario.witnesses, scenario.nodes))
         engine.dice(0, "conditions").shuffle(order)
         self._listeners = order
@@ -73,8 +74,12 @@ class Conditions:
         passed = min(max(0, second - growth.from_s), last)
         factor = self._scenario.nodes / growth.start
         there = round(growth.start * factor ** (passed / last))
+        if there == self._there:
+            return
+        self._there = there
         self._to_come[:] = False
         self._to_come[there : self._scenario.nodes] = True
+        self._links.weave(there if there < self._scenario.nodes else self._links.count)
         self._apply()
 
     def _apply(self) -> None:

@@ -124,13 +124,8 @@ class Links:
         self._places = places
         self.hosts = hosts
         self.count = len(places)
-        self.mesh = _weave(scenario, self.count)
-        self._mesh = _Graph(self.mesh, self.way_us)
-        turns = [{target: turn for turn, target in enumerate(row, 1)} for row in self.mesh]
-        links = zip(self._mesh.source.tolist(), self._mesh.target.tolist(), strict=True)
-        self._turn = np.array([turns[source][target] for source, target in links], np.int32)
-        """By link: as which copy of its source it goes out, from 1."""
         self._scenario = scenario
+        self.weave(self.count)
         self._lazy: dict[int, _Graph] = {}
         """By draw, made when they are needed first."""
         phases = [Dice(scenario.seed, host, "heartbeat").below(HEARTBEAT_US) for host in hosts]
@@ -156,6 +151,15 @@ class Links:
     def way_us(self, source: int, target: int) -> int:
         """One way, on average."""
         return self._matrix[self._places[source]][self._places[target]]
+
+    def weave(self, count: int) -> None:
+        """Draw a mesh among the first ``count`` nodes; the others are in none."""
+        self.mesh = _weave(self._scenario, count) + [[n] for n in range(count, self.count)]
+        self._mesh = _Graph(self.mesh, self.way_us)
+        turns = [{target: turn for turn, target in enumerate(row, 1)} for row in self.mesh]
+        links = zip(self._mesh.source.tolist(), self._mesh.target.tolist(), strict=True)
+        self._turn = np.array([turns[source][target] for source, target in links], np.int32)
+        """By link: as which copy of its source it goes out, from 1."""
 
     def note_changed(self) -> None:
         """To be called when ``side``, ``online``, ``mute`` or ``hold_us`` were changed."""

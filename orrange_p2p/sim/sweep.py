@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.sim.run import Result, simulate
 from orrange_p2p.sim.scenario import Scenario
 
 __all__ = ["in_processes", "in_turn", "on_ray", "seeds_of"]
+
+REACH_S: Final = 5.0
 
 Tell = Callable[[Scenario, int], None]
 
@@ -56,6 +60,8 @@ def on_ray(
         import ray
     except ImportError:
         raise ConfigError("Ray is not installed: pip install 'orrange-p2p[ray]'") from None
+    if address is not None:
+        _reach(address)
     try:
         options: dict[str, Any] = {"include_dashboard": False} if address is None else {}
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -72,3 +78,14 @@ def on_ray(
                 yield scenario, ray.get(one)
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Ray itself waits for minutes for a cluster that is not there, and then ends the process."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        if place.hostname is None or place.port is None:
+            raise ConfigError(f"a Ray cluster is HOST:PORT or ray://HOST:PORT, not {address!r}")
+        socket.create_connection((place.hostname, place.port), REACH_S).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {error}") from None
