@@ -21,7 +21,7 @@ ROUND_PAGE: Final = 64
 class Fact:
     """An entry or a tick on its way."""
 
-    __slots__ = ("arrives_us", "born_us", "is_tick", "number", "offered_us", "record")
+    __slots__ = ("again_us", "arrives_us", "born_us", "is_tick", "number", "offered_us", "record")
 
     def __init__(self, number: int, record: Entry | Tick, born_us: int, nodes: int) -> None:
         self.number = number
@@ -32,6 +32,14 @@ class Fact:
         """When it was published last."""
         self.arrives_us: Times = np.full(nodes, NEVER, np.int32)
         """(N,) after ``born_us``; what comes later than it does by another way is a duplicate."""
+
+        self.again_us: dict[int, int] = {}
+        """When it comes to a node once more, that passed it over and asked for it since."""
+
+    def comes(self, node: int, time_us: int) -> bool:
+        """Whether this is a moment at which the node gets it, and has not got it before."""
+        arrives_us = self.born_us + int(self.arrives_us[node])
+        return arrives_us == time_us or self.again_us.get(node) == time_us
 
     def reaches(self, node: int) -> int:
         """When, in microseconds; far beyond the end of any run if never."""

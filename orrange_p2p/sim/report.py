@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import polars as pl
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -20,10 +21,11 @@ from orrange_p2p.sim.results import COMMIT, PROPAGATION, Run
 __all__ = ["compared", "write_report"]
 
 INK: Final = ("#0b6e4f", "#c8553d", "#28536b", "#8a5a83", "#b08900", "#4a4a4a")
+DASHES: Final = ("-", "--", ":")
 ROWS: Final[tuple[tuple[str, str, Callable[[dict[str, Any]], object]], ...]] = (
     ("nodes", "", lambda f: f["scenario"]["nodes"]),
     ("agree", "", lambda f: f.get("agree")),
-    ("disagreements seen", "nodes", lambda f: len(f.get("disagreements", ()))),
+    ("disagreements seen", "", lambda f: len(f.get("disagreements", ()))),
     ("proven guilty", "", lambda f: ", ".join(f.get("convicted", ())) or None),
     ("epochs applied everywhere", "", lambda f: f.get("epochs", {}).get("least")),
     ("orders", "", lambda f: f["orders"]),
@@ -110,15 +112,15 @@ def _said(value: object) -> str:
 
 def _picture(draw: Callable[[Axes], None], x: str, y: str) -> bytes:
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_prop_cycle(color=INK)
+        axes.set_prop_cycle(cycler(linestyle=DASHES) * cycler(color=INK))
         draw(axes)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
         else:
             axes.text(0.5, 0.5, "nothing of this in these runs", ha="center", va="center")
         made = BytesIO()
@@ -128,11 +130,12 @@ def _picture(draw: Callable[[Axes], None], x: str, y: str) -> bytes:
 
 
 def _cumulated(axes: Axes, runs: Sequence[Run], what: str) -> None:
+    axes.set_xscale("log")
     for run in runs:
         delays = run.delays.filter(pl.col("what") == what).sort("ms")
         if delays.height:
             share = delays["count"].cum_sum() / delays["count"].sum()
-            axes.plot(delays["ms"].to_list(), share.to_list(), label=run.label)
+            axes.plot(delays["ms"].clip(1).to_list(), share.to_list(), label=run.label)
 
 
 def _lags(axes: Axes, runs: Sequence[Run]) -> None:
@@ -190,7 +193,9 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 68rem }}
 body {{ margin: 2rem auto; padding: 0 1rem }}
 table {{ border-collapse: collapse; display: block; overflow-x: auto }}
 th, td {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #8884 }}
-th:first-child {{ text-align: left; font-weight: normal }}
+th:first-child {{ text-align: left; font-weight: normal; white-space: nowrap;
+  position: sticky; left: 0; background: Canvas }}
+td {{ max-width: 14rem }}
 figure {{ margin: 2rem 0 }} figcaption {{ font-weight: 600 }}
 img {{ max-width: 100%; background: #fff; border-radius: 4px }}
 </style>
