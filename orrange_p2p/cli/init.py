@@ -22,6 +22,7 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import TimeMs
 from orrange_p2p.daemon import datadir
+from orrange_p2p.daemon.api_config import LISTEN_EXAMPLE, parse_api
 from orrange_p2p.daemon.config import (
     DEFAULT_LISTEN,
     ROLES,
@@ -64,6 +65,13 @@ DEVELOPMENT = "development"
 @click.option(
     "--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to stay connected with."
 )
+@click.option(
+    "--api",
+    metavar="ADDRESS:PORT",
+    default=LISTEN_EXAMPLE,
+    show_default=True,
+    help="Of the HTTP API and the page; none: only the socket.",
+)
 @passphrase_option
 @click.option("--restore-mnemonic", is_flag=True, help="Make the keys of 24 words, asked for.")
 @json_option
@@ -75,6 +83,7 @@ def command(
     traders: int,
     listen: tuple[str, ...],
     bootstrap: tuple[str, ...],
+    api: str,
     passphrase_file: Path | None,
     restore_mnemonic: bool,
     as_json: bool,
@@ -98,6 +107,7 @@ def command(
         traders=traders,
         listen=tuple(map(parse_listen, listen)) or (DEFAULT_LISTEN,),
         bootstrap=tuple(map(parse_bootstrap, bootstrap)),
+        api=None if api == "none" else parse_api({"listen": api}),
     )
     if dev and not wanted.is_witness:
         raise ConfigError("a network of its own needs its witness: add --role witness")

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "keys": "Show the addresses, the mnemonic; change the passphrase.",
     "run": "Run the node of a data directory.",
     "status": "Ask the running node how it is.",
+    "dashboard": "Print the address of the running node's page.",
     "book": "Show the order book of a market.",
     "orders": "Place, cancel, amend and list orders.",
     "trades": "List own trades, and how far each is settled.",

@@ -16,6 +16,8 @@ DIR/                 0700
     swaps/           a recovery bundle of each open one
     chains/          what was sent to each chain
     rpc.sock         0600
+    api.cookie       0600, the token of the HTTP API's owner, new at each start
+    api-audit.jsonl  0600, what was changed through it, by whom
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from orrange_p2p.core import genesis
 from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import MAX_UINT63, MarketId
+from orrange_p2p.daemon.api_config import ApiConfig, parse_api
 from orrange_p2p.daemon.chain_config import ChainConfig, chains_to_toml, parse_chains
 from orrange_p2p.daemon.settlement_config import (
     SettlingConfig,
@@ -172,6 +175,14 @@ class DataDir:
     def rpc_socket(self) -> Path:
         return self.path / "rpc.sock"
 
+    @property
+    def api_cookie(self) -> Path:
+        return self.path / "api.cookie"
+
+    @property
+    def api_audit(self) -> Path:
+        return self.path / "api-audit.jsonl"
+
     def load_genesis(self) -> genesis.Genesis:
         """The network of this node. Raises ``ConfigError`` that names the file."""
         return load_genesis(self.network)
@@ -231,6 +242,8 @@ class NodeConfig:
     swaps: tuple[SwapConfig, ...] = ()
     """Where the EVM legs of its swaps are locked: tables [swap."eip155:1"], each with ``contract``.
     Bitcoin's need no contract."""
+    api: ApiConfig | None = None
+    """The HTTP API and the page: table [api]; none: only the socket."""
     archive: bool = False
     """Keep all records. Else what lies before the last checkpoint but one is forgotten."""
     checkpoint_epochs: int = CHECKPOINT_EPOCHS
@@ -273,7 +286,8 @@ class NodeConfig:
             lines.append(("rpc_socket", _quoted(str(self.rpc_socket))))
         settings = "".join(f"{name} = {value}\n" for name, value in lines)
         tables = chains_to_toml(self.chains) + settlements_to_toml(self.settlements)
-        return settings + tables + swaps_to_toml(self.swaps)
+        api = "" if self.api is None else self.api.to_toml()
+        return settings + tables + swaps_to_toml(self.swaps) + api
 
 
 def load_config(path: Path) -> NodeConfig:
@@ -433,6 +447,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "chain": parse_chains,
     "settlement": parse_settlements,
     "swap": parse_swaps,
+    "api": parse_api,
     "archive": _bool,
     "checkpoint_epochs": _positive,
 }

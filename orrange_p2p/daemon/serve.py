@@ -22,6 +22,7 @@ from orrange_p2p.daemon import api, datadir, order_api, signing, swap_api, walle
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.http_door import http_door
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
@@ -131,13 +132,25 @@ async def serve(
         lan = found_on_lan(transport.addresses, genesis.network_id, node.neighbours.hear)
         async with (
             lan if config.lan_discovery else nullcontext(),
-            listening(config.rpc_socket, RpcServer(methods)),
+            _http_door(node, methods, config) as door,
+            listening(config.rpc_socket, RpcServer({**methods, **door})),
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _http_door(
+    node: Node, methods: Mapping[str, Method], config: NodeConfig
+) -> AsyncIterator[Mapping[str, Method]]:
+    if config.api is None:
+        yield {}
+        return
+    async with http_door(node, methods, config.api, config.data_dir) as door:
+        yield door
 
 
 def _swap_tools(

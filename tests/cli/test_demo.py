@@ -174,7 +174,7 @@ def submit(directory: Path, *operations: dict[str, Any]) -> list[dict[str, Any]]
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     made = tmp_path / "node"
-    assert orrange("init", "--dev", "--data-dir", made).returncode == 0
+    assert orrange("init", "--dev", "--data-dir", made, "--api", "none").returncode == 0
     config = made / "node.toml"
     config.write_text(config.read_text().replace("tcp/9771", "tcp/0"))
     return made
@@ -272,6 +272,8 @@ def test_bad_operations_are_named_and_cost_nothing(one_node: Path, row: Any, sai
 @pytest.fixture(scope="module")
 def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("shared") / "node"
-    orrange("init", "--dev", "--data-dir", made, "--listen", "/ip4/127.0.0.1/tcp/0")
+    orrange(
+        "init", "--dev", "--data-dir", made, "--listen", "/ip4/127.0.0.1/tcp/0", "--api", "none"
+    )
     with running(made):
         yield made
