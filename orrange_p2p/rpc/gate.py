@@ -12,11 +12,13 @@ from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Gate"]
 
 MAX_BODY_BYTES: Final = 256 * 1024
+TOO_LARGE: Final = f"a request has at most {MAX_BODY_BYTES} bytes"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 HEADERS: Final = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' data:; "
@@ -83,7 +85,7 @@ class Gate:
                 return 403, "foreign_origin", f"a page of {said!r} may not use this node"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:
-            return 413, "too_large", f"a request has at most {MAX_BODY_BYTES} bytes"
+            return 413, "too_large", TOO_LARGE
         return None
 
 
@@ -99,7 +101,7 @@ class _Body:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                return {"type": "http.disconnect"}
+                raise HTTPException(413, TOO_LARGE)
         return message
 
 

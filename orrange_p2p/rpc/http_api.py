@@ -235,7 +235,7 @@ def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         codes = {401: "not_logged_in", 403: "not_allowed", 404: "not_found", 405: "no_such_method"}
-        codes |= {409: "conflict", 429: "too_many_requests"}
+        codes |= {409: "conflict", 413: "too_large", 429: "too_many_requests"}
         code = codes.get(error.status_code, "refused")
         headers = error.headers
         if error.status_code == 405:  # of a path with several methods it would name but one
