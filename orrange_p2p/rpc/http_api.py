@@ -23,6 +23,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from orrange_p2p.core import siwe
@@ -190,23 +191,40 @@ def make_app(
     _stream(app, calls, feeds)
     _tell_errors(app)
 
-    @app.middleware("http")
-    async def note(request: Request, call_next: Any) -> Response:
-        response: Response = await call_next(request)
-        if request.method not in ("GET", "HEAD", "OPTIONS"):
-            caller = getattr(request.state, "caller", None)
-            who = "nobody" if caller is None else caller.name
-            audit(who, request.method, request.url.path, response.status_code)
-        if request.url.path.startswith("/v1/") and "cache-control" not in response.headers:
-            response.headers["cache-control"] = "no-store"
-        return response
-
     @app.get("/", include_in_schema=False)
     async def front() -> Response:
         return RedirectResponse("/app/")
 
     app.mount("/app", StaticFiles(directory=STATIC, html=True), name="dashboard")
-    return Gate(app, hosts)
+    return Gate(_Noting(app, audit), hosts)
+
+
+class _Noting:
+    """Writes down what may have changed something, and keeps answers out of caches (pure ASGI)."""
+
+    def __init__(self, app: ASGIApp, audit: Audit) -> None:
+        self._app = app
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        is_api = scope["path"].startswith("/v1/")
+
+        async def say(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = message["headers"]
+                if is_api and not any(name.lower() == b"cache-control" for name, _ in headers):
+                    message["headers"] = [*headers, (b"cache-control", b"no-store")]
+                if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                    caller = scope["state"].get("caller")
+                    who = "nobody" if caller is None else caller.name
+                    self._audit(who, scope["method"], scope["path"], message["status"])
+            await send(message)
+
+        await self._app(scope, receive, say)
 
 
 def _tell_errors(app: FastAPI) -> None:
