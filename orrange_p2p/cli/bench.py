@@ -173,3 +173,17 @@ def sim(as_json: bool) -> None:
     from orrange_p2p.cli import bench_sim
 
     sys.exit(bench_sim.main(as_json))
+
+
+@command.command("api")
+@click.option("--subscribers", type=click.IntRange(1, 4000), default=1000, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 3600), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def api(subscribers: int, seconds: int, as_json: bool) -> None:
+    """One node's book, streamed to many subscribers at fifty orders a second.
+
+    Exit status 1 if one of them missed a change or was cut off.
+    """
+    from orrange_p2p.cli import bench_api
+
+    sys.exit(bench_api.main(as_json, subscribers, seconds))

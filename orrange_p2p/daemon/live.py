@@ -72,6 +72,7 @@ class _Book:
             "after": after,
             "root": "0x" + replica.root.hex(),
             "time_ms": replica.fold.time_ms,
+            "told_ms": self._market.clock.monotonic_ms(),
             "bids": bids,
             "asks": asks,
         }
