@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything is installed into $(VENV); nothing outside this folder changes.
+# `make help` lists what there is. Everything is installed into $(VENV); nothing outside this folder changes, but for a browser where root runs it.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,6 +6,7 @@ PEERS ?= .venv-peers
 FUZZ ?= .venv-fuzz
 SECONDS ?= 20
 JS := tests/p2p/js
+PAGE := tests/rpc/page
 EVM := contracts/evm
 AUDIT ?= .venv-audit
 ARGS ?=
@@ -40,7 +41,7 @@ help:
 	@echo 'make clean    remove what the above made, $(VENV) included'
 
 setup: $(VENV)/.editable $(VENV)/.dev $(JS)/node_modules/.installed $(EVM)/node_modules/.installed \
- $(BIN)/anvil compile
+ $(PAGE)/node_modules/.installed build/.chromium $(BIN)/anvil compile
 	@:
 
 # Python requirements only; compiled modules are used when they are there and fresh.
@@ -154,6 +155,21 @@ $(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
 $(EVM)/node_modules/.installed: $(EVM)/package.json $(EVM)/package-lock.json
 	$(call npm_ci,$(EVM),the tests of the EVM contracts)
 
+$(PAGE)/node_modules/.installed: $(PAGE)/package.json $(PAGE)/package-lock.json
+	$(call npm_ci,$(PAGE),the test of the page)
+
+# The one thing that is installed outside of this folder, and only where that needs no questions: by
+# root, on Debian and its like. Elsewhere the test of the page says that it is skipped.
+build/.chromium:
+	@mkdir -p $(@D)
+	@if ! command -v chromium chromium-browser >/dev/null && [ "$$(id -u)" = 0 ] \
+	 && command -v apt-get >/dev/null; then \
+	 echo 'installing chromium'; \
+	 { apt-get install -qq -y --no-install-recommends chromium \
+	  || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }; } \
+	  >/dev/null 2>&1 || echo 'chromium did not install: the test of the page will be skipped' >&2; fi
+	@touch $@
+
 # The development chain, beside our own programs, where `orrange devnet` looks for it.
 $(BIN)/anvil: $(EVM)/node_modules/.installed
 	@for program in $(CURDIR)/$(EVM)/node_modules/@foundry-rs/anvil-*/bin/anvil; do \
@@ -211,6 +227,6 @@ lock: build/lock-venv/.uv-$(UV_VERSION)
 	@$(UV) --group audit -o requirements/audit.txt
 
 clean: pure
-	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(AUDIT) $(JS)/node_modules $(EVM)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
+	@rm -rf $(VENV) $(PEERS) $(FUZZ) $(AUDIT) $(JS)/node_modules $(EVM)/node_modules $(PAGE)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache .hypothesis
 	@find orrange_p2p tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

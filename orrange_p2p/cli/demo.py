@@ -4,6 +4,7 @@ trades that pay out on a chain."""
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
 from orrange_p2p.core.errors import ConfigError, HaltedError
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.daemon.api_config import ApiConfig
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.keys import PlainKeys
 from orrange_p2p.devnet.chains import KINDS
@@ -79,6 +81,7 @@ MAX_BATCH: Final = 200
     help="token: both assets on one chain, the recorded flow. btc: coins of a Bitcoin chain "
     "against a token, swapped.",
 )
+@click.option("--keep", is_flag=True, help="Keep everything running at the end, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line at the end, no table.")
 @click.option("--sabotage", is_flag=True, help="Break the book of one node: the demo must fail.")
 def command(
@@ -88,6 +91,7 @@ def command(
     evm: str,
     scenario: str,
     market: str,
+    keep: bool,
     as_json: bool,
     sabotage: bool,
 ) -> None:
@@ -97,15 +101,22 @@ def command(
     spreads the orders of a recorded exchange session over traders on all of them. The nodes match
     the orders, settle the trades between the traders' accounts, and report the state root of one
     epoch. Exit status 1 if the roots differ, a trade was not settled or balances do not add up.
+    With --keep it ends with the address of a node's page, and everything stays up.
     """
+    if keep and (market == "btc" or as_json):
+        raise ConfigError("--keep is for looking at it: leave out --json and --market btc")
     if market == "btc":
         _swap(nodes, evm, as_json)
         return
     if scenario != HONEST and evm == NO_CHAIN:
         raise ConfigError("without a chain nobody can default: leave out --evm none")
     with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
-        demo = _Demo(Path(base), nodes, BitstampLog(feed), speed, evm, scenario, as_json, sabotage)
+        demo = _Demo(
+            Path(base), nodes, BitstampLog(feed), speed, evm, scenario, as_json, sabotage, keep
+        )
         report = trio.run(demo.run)
+    if keep:
+        return
     if as_json:
         click.echo(json.dumps(attrs.asdict(report), separators=(",", ":")))
     else:
@@ -203,7 +214,9 @@ class _Demo:
         scenario: str,
         as_json: bool,
         sabotage: bool,
+        keep: bool,
     ) -> None:
+        self._keep = keep
         self._base = base
         self._count = nodes
         self._feed = feed
@@ -231,23 +244,40 @@ class _Demo:
             self._tell("Starting the nodes and waiting for their first rounds ...")
             extra = {self._count - 1: ["--sabotage"]} if self._sabotage else {}
             nodes = await stack.enter_async_context(cluster.running(self._base, self._count, extra))
-            return await self._trade(nodes, chain, purses)
+            report = await self._trade(nodes, chain, purses)
+            if self._keep:
+                show(report)
+                await self._stay(nodes[0])
+            return report
+
+    async def _stay(self, node: NodeProcess) -> None:
+        said = await node.client.call("api")
+        self._tell(f"\nThe page of node 0, for a minute: {said['url']}/app/#{said['code']}")
+        data_dir = node.directory.path
+        self._tell(f"Later: orrange dashboard --data-dir {data_dir}\nCtrl-C ends everything.")
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                return
 
     async def _make_network(self, chain: DemoChain | None) -> Genesis:
         def make() -> Genesis:
             arguments = (self._base, MARKET, self._count, TRADERS_PER_NODE, cluster.WIDE)
             if chain is None:
-                return cluster.make_network(*arguments)
+                return cluster.make_network(*arguments, api=self._api())
             return cluster.make_network(
                 self._base,
                 chain.market(MARKET),
                 *arguments[2:],
                 registry=REGISTRY,
+                api=self._api(),
                 chains=chain.config,
                 settlements=chain.settlements,
             )
 
         return await trio.to_thread.run_sync(make)
+
+    def _api(self) -> ApiConfig | None:
+        return ApiConfig(port=0) if self._keep else None
 
     async def _trade(
         self, nodes: Sequence[NodeProcess], chain: DemoChain | None, purses: Purses | None

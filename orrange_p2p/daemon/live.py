@@ -176,4 +176,5 @@ class Live:
                     if now != self._own.get(channel):
                         self._own[channel] = now
                         self._feeds.publish(channel, now)
-            await trio.sleep(LOOK_EVERY_S)
+            with trio.move_on_after(LOOK_EVERY_S):
+                await self._feeds.joined.wait()

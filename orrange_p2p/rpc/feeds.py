@@ -54,6 +54,8 @@ class Feeds:
         self._snapshots: dict[str, tuple[str, Snapshot]] = {}
         self._listeners: dict[str, dict[Subscriber, None]] = {}
         self._count = 0
+        self.joined = trio.Event()
+        """Set, and replaced by a fresh one, whenever somebody begins to listen."""
         self.counters: Counter[str] = Counter()
 
     def open(self, channel: str, scope: str, snapshot: Snapshot) -> None:
@@ -80,6 +82,8 @@ class Feeds:
             _, snapshot = self._snapshots[channel]
             subscriber.put(_encode(channel, "snapshot", snapshot()))
             self._listeners[channel][subscriber] = None
+        self.joined.set()
+        self.joined = trio.Event()
 
     def leave(self, subscriber: Subscriber) -> None:
         self._count -= 1
