@@ -12,12 +12,15 @@ from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Gate"]
 
 MAX_BODY_BYTES: Final = 256 * 1024
+MAX_DRAINED_BYTES: Final = 4 * 1024 * 1024
+DRAIN_S: Final = 2.0
 TOO_LARGE: Final = f"a request has at most {MAX_BODY_BYTES} bytes"
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 HEADERS: Final = {
@@ -101,8 +104,22 @@ class _Body:
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
+                if message.get("more_body", False):
+                    await _drain(self._receive)
                 raise HTTPException(413, TOO_LARGE)
         return message
+
+
+async def _drain(receive: Receive) -> None:
+    """Let who is still sending finish, within reason: an answer that comes before that may be lost
+    with the connection."""
+    left = MAX_DRAINED_BYTES
+    with trio.move_on_after(DRAIN_S):
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
 
 
 async def _refuse(
@@ -112,6 +129,7 @@ async def _refuse(
         await receive()  # the handshake
         await send({"type": "websocket.close", "code": 1008, "reason": message[:120]})
         return
+    await _drain(receive)
     body = json.dumps({"code": code, "message": message}).encode()
     headers: list[Any] = [
         (b"content-type", b"application/json"),
