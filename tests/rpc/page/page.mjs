@@ -61,14 +61,25 @@ await page.fill("#price", bid);
 await page.waitForFunction(() => document.querySelector("#order-total").textContent.includes("no amount"));
 tell("a typo is told");
 
+// How much the book shows at the best bid, in smallest units.
+const atBid = () => page.evaluate((price) => {
+  const found = [...document.querySelectorAll("#bids tbody tr")]
+    .find((row) => row.cells[0].textContent === price);
+  if (!found) return 0;
+  const [whole, part = ""] = found.cells[1].textContent.split(".");
+  return Number(whole + part.padEnd(8, "0"));
+}, bid);
+const before = await atBid();
+
 // Place an order with the keyboard, and see it in the book and among one's own.
 const said = await place({ side: "buy", amount: "0.12345678", price: bid });
 if (!said.startsWith("placed")) throw new Error(said);
 const own = page.locator('#orders tr[data-state="open"]', { hasText: "0.12345678" }).first();
 await own.waitFor();
-await page.waitForFunction(
-  (price) => [...document.querySelectorAll("#bids tbody tr")].some(
-    (row) => row.cells[0].textContent === price && row.cells[1].textContent.endsWith("5678")), bid);
+for (let tries = 0; (await atBid()) !== before + 12_345_678; tries += 1) {
+  if (tries === 100) throw new Error(`the book shows ${await atBid()}, not ${before} and the order`);
+  await page.waitForTimeout(100);
+}
 tell("an order is in the book");
 
 // Take it back.
@@ -80,13 +91,13 @@ tell("an order is taken back");
 // Buy what others offer; an own order in the way is no match, so the other trader tries, too.
 let matched = false;
 for (const author of [0, 1]) {
-  const before = await page.locator("#trades li[data-state]").count();
+  const trades = await page.locator("#trades li[data-state]").count();
   const ask = await first("asks").locator("td").first().textContent();
   const worst = (Number(ask) * 1.01).toFixed(2);
   await place({ side: "buy", amount: "0.05", price: worst, kind: "market", author });
   try {
     await page.waitForFunction(
-      (count) => document.querySelectorAll("#trades li[data-state]").length > count, before,
+      (count) => document.querySelectorAll("#trades li[data-state]").length > count, trades,
       { timeout: 15_000 });
     matched = true;
     break;
