@@ -187,3 +187,12 @@ def api(subscribers: int, seconds: int, as_json: bool) -> None:
     from orrange_p2p.cli import bench_api
 
     sys.exit(bench_api.main(as_json, subscribers, seconds))
+
+
+@command.command("light")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def light(as_json: bool) -> None:
+    """How long a light client takes to verify a book of 10,000 orders."""
+    from orrange_p2p.bench import light as bench
+
+    sys.exit(bench.main(as_json))

@@ -1,0 +1,203 @@
+"""A light client: asks any number of nodes that it trusts none of, and says which of them lies.
+
+It knows the network's file. What a node says counts as far as a quorum of the network's witnesses
+vouches for it; the newest such state of all that answer is taken. A node whose answer does not hold
+lies; one whose answer is much older than another's withholds, or is cut off.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import attrs
+import httpx
+import trio
+
+from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.errors import (
+    ConfigError,
+    MalformedError,
+    PeerError,
+    UnreachableError,
+)
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import MarketId, OrderId
+from orrange_p2p.core.light import VerifiedBook, verify_book
+from orrange_p2p.core.proofs import decode_proof, verify_order
+
+__all__ = ["LightClient", "Verdict", "Word", "book_now", "order_now"]
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+TIMEOUT_S: Final = 15.0
+STALE_MS: Final = 30_000
+"""A state this much older than the newest one that is shown is held back, or its node is."""
+
+
+class Verdict(enum.StrEnum):
+    """What became of a node's word."""
+
+    SOUND = "sound"
+    STALE = "stale"
+    LIES = "lies"
+    SILENT = "silent"
+
+
+class Word(NamedTuple):
+    """One node's answer, judged."""
+
+    url: str
+    verdict: Verdict
+    reason: str = ""
+    epoch: int = 0
+
+
+class Found(NamedTuple):
+    """The newest state that anybody could show, and everybody's word. ``order``: where one was
+    asked for; None if it was not live."""
+
+    book: VerifiedBook | None
+    order: LiveOrder | None
+    epoch: int
+    time_ms: int
+    words: tuple[Word, ...]
+
+    @property
+    def liars(self) -> tuple[Word, ...]:
+        return tuple(word for word in self.words if word.verdict is Verdict.LIES)
+
+
+@attrs.frozen
+class _Answer:
+    epoch: int
+    time_ms: int
+    book: VerifiedBook | None = None
+    order: LiveOrder | None = None
+
+
+class LightClient:
+    """Of one network, over several nodes."""
+
+    def __init__(self, genesis: Genesis, urls: Sequence[str], stale_ms: int = STALE_MS) -> None:
+        """``urls``: where the HTTP APIs of public nodes are. Raises ``ConfigError`` for none.
+        ``stale_ms``: so much older than another's a state is held back."""
+        if not urls:
+            raise ConfigError("a light client needs a node to ask, better several")
+        self.genesis = genesis
+        self.stale_ms = stale_ms
+        self.urls = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+
+    async def book(self, market: MarketId) -> Found:
+        """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds."""
+
+        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+            said = await _get(http, f"{url}/v1/certified", {"market": f"0x{market.hex()}"})
+            leaves = [(_octets(key), _octets(leaf)) for key, leaf in _rows(said, "orders")]
+            certificate = _octets(said.get("certificate"))
+            book = await trio.to_thread.run_sync(
+                verify_book, self.genesis, market, certificate, leaves
+            )
+            return _Answer(book.header.epoch, book.header.time_ms, book)
+
+        return await self._ask_all(ask)
+
+    async def order(self, market: MarketId, order: OrderId) -> Found:
+        """How an order stands. Raises likewise."""
+
+        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+            params = {"market": f"0x{market.hex()}"}
+            said = await _get(http, f"{url}/v1/proofs/{order}", params)
+            proof = decode_proof(_octets(said.get("proof")))
+            found = verify_order(self.genesis, market, order, proof)
+            header = proof.certificate.header
+            return _Answer(header.epoch, header.time_ms, order=found)
+
+        return await self._ask_all(ask)
+
+    async def _ask_all(self, ask: Any) -> Found:
+        answers: dict[str, _Answer] = {}
+        words: dict[str, Word] = {}
+
+        async def ask_one(http: httpx.AsyncClient, url: str) -> None:
+            try:
+                answers[url] = await ask(http, url)
+            except PeerError as error:
+                words[url] = Word(url, Verdict.LIES, str(error))
+            except UnreachableError as error:
+                words[url] = Word(url, Verdict.SILENT, str(error))
+
+        async with (
+            httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
+            trio.open_nursery() as nursery,
+        ):
+            for url in self.urls:
+                nursery.start_soon(ask_one, http, url)
+        if not answers:
+            told = "; ".join(f"{word.url}: {word.reason}" for word in words.values())
+            raise UnreachableError(f"no node shows a state that holds: {told}")
+        best = max(answers.values(), key=lambda one: one.epoch)
+        for url, answer in answers.items():
+            words[url] = _judge(url, answer, best, self.stale_ms)
+        ordered = tuple(words[url] for url in self.urls)
+        return Found(best.book, best.order, best.epoch, best.time_ms, ordered)
+
+
+def _judge(url: str, answer: _Answer, best: _Answer, stale_ms: int) -> Word:
+    if answer.epoch == best.epoch and answer.book is not None and best.book is not None:
+        # Two certified headers of one epoch: more than a third of the witnesses signed both.
+        if answer.book.header.root != best.book.header.root:
+            return Word(url, Verdict.LIES, "certified another state of this epoch", answer.epoch)
+    late_ms = best.time_ms - answer.time_ms
+    if late_ms > stale_ms:
+        reason = f"shows a state that is {late_ms // 1000} s older than another node's"
+        return Word(url, Verdict.STALE, reason, answer.epoch)
+    return Word(url, Verdict.SOUND, "", answer.epoch)
+
+
+async def _get(http: httpx.AsyncClient, url: str, params: dict[str, str]) -> dict[str, Any]:
+    """A JSON object. Raises ``UnreachableError``, or ``MalformedError`` for something else."""
+    try:
+        async with http.stream("GET", url, params=params) as answer:
+            body = bytearray()
+            async for chunk in answer.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise MalformedError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(str(error) or type(error).__name__) from None
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise MalformedError("the answer is not JSON") from None
+    if not isinstance(said, dict):
+        raise MalformedError("the answer is no object")
+    if answer.status_code != 200:
+        raise UnreachableError(f"it answers {answer.status_code}: {said.get('message')}")
+    return said
+
+
+def _rows(said: dict[str, Any], name: str) -> list[tuple[object, object]]:
+    rows = said.get(name)
+    if not isinstance(rows, list) or not all(isinstance(r, list) and len(r) == 2 for r in rows):
+        raise MalformedError(f"{name!r} is no list of pairs")
+    return [(row[0], row[1]) for row in rows]
+
+
+def _octets(text: object) -> bytes:
+    if isinstance(text, str):
+        with suppress(ValueError):
+            return bytes.fromhex(text.removeprefix("0x"))
+    raise MalformedError(f"{str(text)[:40]!r} is not hexadecimal")
+
+
+def book_now(genesis: Genesis, urls: Sequence[str], market: MarketId) -> Found:
+    """``LightClient.book`` for programs without trio."""
+    return trio.run(LightClient(genesis, urls).book, market)
+
+
+def order_now(genesis: Genesis, urls: Sequence[str], market: MarketId, order: OrderId) -> Found:
+    """``LightClient.order`` for programs without trio."""
+    return trio.run(LightClient(genesis, urls).order, market, order)

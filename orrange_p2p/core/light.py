@@ -1,0 +1,65 @@
+"""A whole book by the word of the witnesses, for who trusts no node (protocol/02-merkle.md).
+
+A node hands over a certificate and the leaves of the map of live orders. The leaves hash to a root
+that is in the certified header, so not one of them can be made up, changed or left out: what is
+verified here is the book after that epoch, or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import certificates, codec, parts
+from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder
+from orrange_p2p.core.entries import GROUP
+from orrange_p2p.core.errors import InvalidError, MalformedError
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.headers import StateHeader
+from orrange_p2p.core.ids import Address, MarketId
+from orrange_p2p.core.operations import Side
+
+__all__ = ["VerifiedBook", "verify_book"]
+
+MAX_CERTIFICATE_BYTES: Final = 64 * 1024
+
+
+class VerifiedBook(NamedTuple):
+    """The live orders after the epoch of ``header``."""
+
+    header: StateHeader
+    orders: tuple[LiveOrder, ...]
+    """Ascending by name. Their owners are taken to be their authors."""
+
+    def depth(self, side: Side, levels: int) -> list[tuple[int, int, int]]:
+        """(price, lots, orders) of the best levels, as a node's own book tells them."""
+        found: dict[int, tuple[int, int]] = {}
+        for order in self.orders:
+            if order.side == side and order.open > 0 and not order.ended:
+                lots, count = found.get(order.price, (0, 0))
+                found[order.price] = lots + order.open, count + 1
+        best = sorted(found, reverse=side is Side.BUY)[:levels]
+        return [(price, *found[price]) for price in best]
+
+
+def verify_book(
+    genesis: Genesis, market: MarketId, certificate: bytes, leaves: Sequence[tuple[bytes, bytes]]
+) -> VerifiedBook:
+    """Raises ``PeerError`` that says why these show no state of this market."""
+    said = certificates.from_item(codec.decode_canonical(certificate, MAX_CERTIFICATE_BYTES))
+    said.verify(genesis, market)
+    if any(len(key) != ORDER_KEY_BYTES for key, _ in leaves):
+        raise MalformedError("a key of the map of orders has another length")
+    if any(first[0] >= second[0] for first, second in pairwise(leaves)):
+        raise MalformedError("leaves are not in ascending order of their keys, each once")
+    if parts.map_of([leaves], ORDER_KEY_BYTES).root() != said.header.orders:
+        raise InvalidError("these are not the orders that the witnesses vouch for")
+    orders: list[LiveOrder] = []
+    accounts: dict[Address, Account] = {}
+    for key, leaf in leaves:
+        author = Address(key[:20])
+        account = accounts.setdefault(author, Account(author, 0, 0, 0))
+        seq, group = int.from_bytes(key[20:28], "big"), int.from_bytes(key[28:], "big")
+        orders += account.group_for(seq, group * GROUP).load(leaf, author)
+    return VerifiedBook(said.header, tuple(orders))
