@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from orrange_p2p.sim.engine import Dice
-from orrange_p2p.sim.scenario import Attack, AttackKind, Scenario
+from orrange_p2p.sim.scenario import OF_TRADERS, Attack, AttackKind, Scenario
 from orrange_p2p.sim.traders import Desk, RandomTrader
 
 __all__ = ["Demand"]
@@ -23,15 +23,16 @@ class Demand:
         self._apart: list[tuple[RandomTrader, Attack]] = []
         self.attackers: list[RandomTrader] = []
         for attack in scenario.attack:
-            if attack.kind in (AttackKind.FORK, AttackKind.SPAM, AttackKind.REFUSE):
+            if attack.kind in OF_TRADERS:
                 for _ in range(attack.count):
                     trader = honest.pop()
                     self.attackers.append(trader)
                     self._apart.append((trader, attack))
+        self.defaulters = [t for t, a in self._apart if a.kind is AttackKind.DEFAULT]
         refusing = [trader for trader, a in self._apart if a.kind is AttackKind.REFUSE]
         for trader in refusing:
             trader.refuses = True
-        self._crowd = honest + refusing
+        self._crowd = honest + refusing + self.defaulters
 
     def begin(self, desk: Desk) -> None:
         """Set everybody going."""

@@ -37,6 +37,7 @@ from orrange_p2p.sim.facts import Fact, Facts
 from orrange_p2p.sim.links import NEVER, Links
 from orrange_p2p.sim.measures import Measures
 from orrange_p2p.sim.scenario import OF_WITNESSES, Attack, AttackKind, Scenario
+from orrange_p2p.sim.settlement import Settlement
 from orrange_p2p.sim.traders import Racer, Trader
 
 __all__ = ["Network", "Node", "Witnessing"]
@@ -107,10 +108,12 @@ class Network:
         witnesses: Sequence[tuple[Signer, RevealChain]],
         traders: Sequence[Trader],
         replica: Callable[[], Replica],
+        settlement: Callable[[Engine], Settlement],
     ) -> None:
         """``witnesses``: signers and reveal chains, in the order of nodes."""
         self.scenario = scenario
         self.engine = Engine(scenario.seed)
+        self.settlement = settlement(self.engine)
         self.measures = Measures()
         self.counts: Counter[str] = self.measures.counts
         self._genesis = genesis
@@ -154,6 +157,7 @@ class Network:
                 self.engine.at(node.dice.below(WINDOW_US), self._look_again, node)
         for trader in self.traders:
             trader.begin(self)
+        self.settlement.begin()
 
     def run_to(self, second: int) -> None:
         """Let simulated time pass up to there."""
@@ -276,6 +280,7 @@ class Network:
             for _, outcome in effects.epochs:
                 for trader in node.traders:
                     trader.note(outcome)
+                    self.settlement.take(outcome, trader.address)
             for trader in node.traders:
                 if trader.has_matches or node.evidence:
                     self.engine.after(ACCEPT_US, self._accept, trader)

@@ -28,6 +28,7 @@ from orrange_p2p.sim.engine import Dice
 from orrange_p2p.sim.measures import Counts, quantiles
 from orrange_p2p.sim.network import Network
 from orrange_p2p.sim.scenario import Fidelity, Scenario
+from orrange_p2p.sim.settlement import Settlement
 from orrange_p2p.sim.shared import SharedMachines
 from orrange_p2p.sim.traders import FeedTrader, Maker, Racer, RandomTrader, Taker, Trader, replay
 from orrange_p2p.sim.wire import Wire
@@ -116,9 +117,17 @@ def _full(scenario: Scenario, tell: Tell, replica: NewReplica | None) -> Result:
     cast = _Cast(scenario)
     machines = SharedMachines(cast.genesis, MARKET.id)
     new = machines.replica if replica is None else lambda: replica(cast.genesis)
-    network = Network(scenario, cast.genesis, cast.witnesses, cast.traders, new)
+    network = Network(
+        scenario,
+        cast.genesis,
+        cast.witnesses,
+        cast.traders,
+        new,
+        lambda engine: Settlement(scenario, engine, MARKET, START_MS),
+    )
     Conditions(scenario, network.engine, network.links).begin()
     demand = Demand(scenario, cast.random)
+    network.settlement.defaulters = frozenset(one.address for one in demand.defaulters)
     network.begin()
     demand.begin(network)
     if cast.feed:
@@ -187,6 +196,7 @@ def _genesis(
             operations_per_round=scenario.operations_per_round,
             operations_burst=scenario.operations_per_round * BURST_ROUNDS,
             open_orders=65_536,
+            trade_lifetime_ms=scenario.chain.lifetime_s * 1000,
         ),
         witnesses=tuple(sorted(listed, key=lambda one: one.address)),
         authors=tuple(Author(address, 0) for address in sorted(key.address for key in traders)),
@@ -246,6 +256,8 @@ def _of_core(
         "inversions": measures.inversions(
             [(born[digest], epoch) for digest, epoch in epoch_of.items()]
         ),
+        "settlement": network.settlement.figures(),
+        "settlement_ms": quantiles(network.settlement.took_ms()),
         "race_won": measures.race_won(
             (epoch_of[seen], epoch_of[answer])
             for seen, answer in network.races()

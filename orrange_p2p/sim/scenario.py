@@ -19,6 +19,7 @@ from orrange_p2p.sim.latency import PLACES
 __all__ = [
     "Attack",
     "AttackKind",
+    "Chain",
     "Churn",
     "Fidelity",
     "Growth",
@@ -67,6 +68,13 @@ class AttackKind(enum.StrEnum):
     ECLIPSE = "eclipse"
     """``count`` nodes whose neighbours are all the attacker's: what is meant for them comes
     ``delay_ms`` late, or never if that is 0."""
+    DEFAULT = "default"
+    """Traders that do not pay for a trade that the price has moved against since it bound."""
+    REORGANISE = "reorganise"
+    """The chain's last ``depth`` blocks are replaced every ``every_s``, from ``from_s`` on."""
+    FEE_SPIKE = "fee_spike"
+    """From ``from_s`` to ``until_s`` blocks have room for ``percent`` of the trades, which pay the
+    more."""
 
 
 OF_WITNESSES: Final = (
@@ -75,7 +83,12 @@ OF_WITNESSES: Final = (
     AttackKind.WITHHOLD,
     AttackKind.TWINS,
 )
-OF_TRADERS: Final = (AttackKind.FORK, AttackKind.SPAM, AttackKind.REFUSE)
+OF_TRADERS: Final = (
+    AttackKind.FORK,
+    AttackKind.SPAM,
+    AttackKind.REFUSE,
+    AttackKind.DEFAULT,
+)
 
 
 def _number(default: int, least: int, most: int) -> Any:
@@ -163,6 +176,23 @@ class Attack:
     told: int = _number(1, 0, MAX_NODES)
     per_s: int = _number(50, 1, 10_000)
     from_s: int = _number(0, 0, MAX_SECONDS)
+    until_s: int = _number(MAX_SECONDS, 1, MAX_SECONDS)
+    every_s: int = _number(20, 1, MAX_SECONDS)
+    depth: int = _number(2, 1, 100)
+
+
+@attrs.frozen
+class Chain:
+    """The chain on which trades settle."""
+
+    block_ms: int = _number(2_000, 100, 3_600_000)
+    confirmations: int = _number(6, 0, 1_000)
+    """Blocks above one that make it final."""
+    trades_per_block: int = _number(200, 1, 100_000)
+    fallback_ms: int = _number(30_000, 0, 3_600_000)
+    """The maker's side sends at once, the other if it has not by then."""
+    lifetime_s: int = _number(3_600, 1, 86_400)
+    """After its match a trade can settle for so long."""
 
 
 @attrs.frozen
@@ -195,6 +225,7 @@ class Scenario:
     """What a node waits for more to send with an entry."""
     process_us: int = _number(1_000, 0, 1_000_000)
     """What a node takes to check a message before it goes on."""
+    chain: Chain = attrs.field(factory=Chain, kw_only=True)
     traders: Traders = attrs.field(factory=Traders, kw_only=True)
     growth: Growth | None = attrs.field(default=None, kw_only=True)
     partition: tuple[Partition, ...] = attrs.field(default=(), kw_only=True)
@@ -270,6 +301,7 @@ def load_scenario(path: Path) -> Scenario:
 
 _TABLES: Final[dict[str, type[Any]]] = {
     "traders": Traders,
+    "chain": Chain,
     "growth": Growth,
     "partition": Partition,
     "churn": Churn,
