@@ -30,7 +30,7 @@ COMMANDS: Final = {
     "wallet": "Show coins on chains; approve, wrap, unwrap and send them.",
     "check-token": "May a market list this token? Ask its contract.",
     "proof": "Show one order by the word of the witnesses.",
-    "light": "Show a market by the witnesses' word, from nodes one does not trust.",
+    "light": "Show a market by its witnesses' word, whoever tells it.",
     "peers": "List the running node's peers, connected and remembered.",
     "halt": "Kill switch: cancel all orders, sign nothing more.",
     "resume": "Let a halted node sign again.",
