@@ -42,7 +42,7 @@ async def http_door(
     """Serve for the length of the block. Yields what the socket serves beside the table: the way to
     this door. Raises ``PortInUseError``, ``ConfigError``."""
     access = Access(node.clock, config.wallets)
-    feeds = Feeds()
+    feeds = Feeds(node.counters)
     public = _Public(node, directory)
     table: dict[str, Method] = {
         **methods,

@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from orrange_p2p.core.errors import CallerError, ConfigError
+from orrange_p2p.core.errors import CallerError
 from orrange_p2p.core.ids import Address
 from orrange_p2p.ports import Clock
 
@@ -153,14 +153,3 @@ class Access:
             return (1 - tokens) / CALLS_PER_S
         self._buckets[who] = (tokens - 1, now_ms)
         return 0.0
-
-
-def read_cookie(path: Path) -> str:
-    """The owner's token. Raises ``ConfigError`` if no node with an API runs there."""
-    try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror}): does the node run, and has its node.toml "
-            "an [api] table?"
-        ) from None

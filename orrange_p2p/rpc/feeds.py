@@ -50,13 +50,13 @@ class Subscriber:
 class Feeds:
     """Named channels and who listens to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counter[str]) -> None:
         self._snapshots: dict[str, tuple[str, Snapshot]] = {}
         self._listeners: dict[str, dict[Subscriber, None]] = {}
         self._count = 0
         self.joined = trio.Event()
         """Set, and replaced by a fresh one, whenever somebody begins to listen."""
-        self.counters: Counter[str] = Counter()
+        self._counters = counters
 
     def open(self, channel: str, scope: str, snapshot: Snapshot) -> None:
         """Offer a channel to whoever may ``scope``."""
@@ -99,7 +99,7 @@ class Feeds:
         for subscriber in list(listeners):
             subscriber.put(text)
             if subscriber.is_cut_off:
-                self.counters["api_slow_subscribers"] += 1
+                self._counters["api_slow_subscribers"] += 1
                 listeners.pop(subscriber, None)
 
 

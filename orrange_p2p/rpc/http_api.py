@@ -49,7 +49,6 @@ MAX_KEYS: Final = 1024
 MAX_CHANNELS: Final = 32
 WRITE_S: Final = 5.0
 """A subscriber that takes nothing for so long is gone."""
-MAX_FRAME: Final = 4096
 
 Audit = Callable[[str, str, str, int], None]
 """Told (who, method, path, status) of everything that may change something."""

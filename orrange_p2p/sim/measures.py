@@ -104,10 +104,6 @@ class Measures:
 
     # --- figures ---
 
-    @property
-    def epoch_count(self) -> int:
-        return len(self._epochs)
-
     def commits_ms(self, facts: Facts) -> Counts:
         """From an entry's writing to its epoch's applying, at every node: how many took how many
         whole milliseconds."""

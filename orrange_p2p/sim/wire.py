@@ -20,7 +20,6 @@ ENTRY_BYTES: Final = 260
 TICK_BYTES: Final = 300
 """A tick, beside its parents and what it lists."""
 DIGEST_BYTES: Final = 34
-LONGEST_MS: Final = int(NEVER) // 1000
 
 
 class Wire:

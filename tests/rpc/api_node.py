@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,12 @@ def _url(home: Path, process: subprocess.Popen[bytes]) -> str:
             pass
         time.sleep(0.1)
     raise AssertionError((home / "log").read_text()[-2000:])
+
+
+def until(look: Callable[[], Any], wait_s: float = 15.0) -> Any:
+    """What ``look`` finds, once it finds something."""
+    end = time.monotonic() + wait_s
+    while not (found := look()):
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.1)
+    return found

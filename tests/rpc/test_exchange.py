@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from api_node import ApiNode, api_node
+from api_node import ApiNode, api_node, until
 
 from orrange_p2p.bench.replay import MARKET
 from orrange_p2p.client.exchange import Exchange, _Symbol
@@ -33,14 +32,6 @@ def exchange(node: ApiNode) -> Iterator[Exchange]:
         yield one
         for symbol in one.load_markets():
             one.cancel_all_orders(symbol)
-
-
-def until(look: Any, wait_s: float = 15.0) -> Any:
-    end = time.monotonic() + wait_s
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.1)
-    return found
 
 
 def test_an_order_from_its_placing_to_its_end(exchange: Exchange) -> None:

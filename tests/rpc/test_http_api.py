@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import trio
-from api_node import ApiNode, api_node
+from api_node import ApiNode, api_node, until
 from coincurve import PrivateKey
 from trio_websocket import ConnectionRejected, open_websocket_url
 
@@ -40,14 +39,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiNode]:
 def http(node: ApiNode) -> Iterator[httpx.Client]:
     with node.http() as client:
         yield client
-
-
-def until(look: Any, wait_s: float = 15.0) -> Any:
-    end = time.monotonic() + wait_s
-    while not (found := look()):
-        assert time.monotonic() < end, "it does not come"
-        time.sleep(0.1)
-    return found
 
 
 # --- who may ask ---
