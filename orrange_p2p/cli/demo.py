@@ -121,6 +121,7 @@ def command(
         click.echo(json.dumps(attrs.asdict(report), separators=(",", ":")))
     else:
         show(report)
+        click.echo("To trade there yourself, on a page: --keep (make demo ARGS=--keep)")
     if not report.is_as_it_should_be:
         raise SystemExit(1)
 
