@@ -165,9 +165,9 @@ build/.chromium:
 	@if ! command -v chromium chromium-browser >/dev/null && [ "$$(id -u)" = 0 ] \
 	 && command -v apt-get >/dev/null; then \
 	 echo 'installing chromium'; \
-	 { apt-get install -qq -y --no-install-recommends chromium \
-	  || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; }; } \
-	  >/dev/null 2>&1 || echo 'chromium did not install: the test of the page will be skipped' >&2; fi
+	 export DEBIAN_FRONTEND=noninteractive; get='apt-get install -qq -y --no-install-recommends chromium'; \
+	 timeout 300 sh -c "$$get || { apt-get update -qq && $$get; }" >/dev/null 2>&1 \
+	 || echo 'chromium did not install: the test of the page will be skipped' >&2; fi
 	@touch $@
 
 # The development chain, beside our own programs, where `orrange devnet` looks for it.
