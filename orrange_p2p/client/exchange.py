@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 import httpx
-from trio_websocket import ConnectionClosed, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from orrange_p2p.core import genesis
 from orrange_p2p.core.errors import (
@@ -189,8 +189,8 @@ class Exchange:
                         for name, levels in sides.items()
                     )
                     yield _book(market, bids[:limit], asks[:limit], data["epoch"])
-        except ConnectionClosed:
-            raise UnreachableError("the node ended the stream") from None
+        except (ConnectionClosed, HandshakeError) as error:
+            raise UnreachableError(f"the node ended the stream: {error}") from None
 
     # --- what is ours ---
 

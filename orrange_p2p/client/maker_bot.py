@@ -9,6 +9,7 @@ limits: give it what you can lose.
 
 from __future__ import annotations
 
+import signal
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -69,17 +70,23 @@ class Maker:
 
 
 async def quote(maker: Maker) -> None:
-    """Until interrupted; a refusal is told, and the next second tries again."""
-    try:
-        while True:
-            try:
-                await trio.to_thread.run_sync(maker.look)
-            except OrrangeError as error:
-                click.echo(f"not quoted: {error}", err=True)
-            await trio.sleep(EVERY_S)
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(maker.leave)
+    """Until SIGINT or SIGTERM; a refusal is told, and the next second tries again."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_look_again, maker)
+            async for _ in signals:
+                nursery.cancel_scope.cancel()
+                break
+        await trio.to_thread.run_sync(maker.leave)
+
+
+async def _look_again(maker: Maker) -> None:
+    while True:
+        try:
+            await trio.to_thread.run_sync(maker.look)
+        except OrrangeError as error:
+            click.echo(f"not quoted: {error}", err=True)
+        await trio.sleep(EVERY_S)
 
 
 @click.command()
@@ -97,10 +104,8 @@ def main(data_dir: Path, url: str, symbol: str | None, price: str, away: str, am
             raise click.UsageError(f"which market? --market {' or '.join(symbols)}")
         maker = Maker(exchange, symbol or symbols[0], Decimal(price), Decimal(away), amount)
         click.echo(f"quoting {symbol or symbols[0]}; Ctrl-C takes the quotes back")
-        try:
-            trio.run(quote, maker)
-        except KeyboardInterrupt:
-            click.echo("quotes taken back")
+        trio.run(quote, maker)
+        click.echo("quotes taken back")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ async def http_listening(app: Any, host: str, port: int) -> AsyncIterator[str]:
             yield f"http://{shown}:{number}"
         finally:
             stop.set()
+    listener.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -19,7 +19,7 @@ import pytest
 import trio
 from api_node import ApiNode, api_node, until
 from coincurve import PrivateKey
-from trio_websocket import ConnectionRejected, open_websocket_url
+from trio_websocket import open_websocket_url
 
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.hashes import keccak256
@@ -275,19 +275,29 @@ async def test_a_book_is_told_whole_and_then_by_its_changes(node: ApiNode) -> No
     node.call("submit", operations=[{"op": "cancel_all"}])
 
 
+def upgrade(node: ApiNode, channels: str, **headers: str) -> int:
+    """The status of a handshake, as the bytes on the wire have it."""
+    asked = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version": "13",
+        **headers,
+    }
+    with httpx.Client(base_url=node.url) as client:
+        return client.get(f"/v1/stream?channels={channels}", headers=asked).status_code
+
+
 @pytest.mark.parametrize("channels", ["", "book", "book:0x00", "status,nothing"])
-async def test_a_stream_of_nothing_is_refused(node: ApiNode, channels: str) -> None:
-    with pytest.raises(ConnectionRejected):
-        async with open_websocket_url(stream_url(node, channels), extra_headers=bearer(node)):
-            pass
+def test_a_stream_of_nothing_is_refused(node: ApiNode, channels: str) -> None:
+    assert upgrade(node, channels, Authorization=f"Bearer {node.token}") == 403
 
 
-async def test_strangers_hear_nothing(node: ApiNode) -> None:
-    url = stream_url(node, "status")
-    for headers in ([], [(b"Authorization", b"Bearer x")], [(b"Origin", b"http://evil.example")]):
-        with pytest.raises(ConnectionRejected):
-            async with open_websocket_url(url, extra_headers=[*headers]):
-                pass
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer x"}, {"Origin": "http://evil.example"}]
+)
+def test_strangers_hear_nothing(node: ApiNode, headers: dict[str, str]) -> None:
+    assert upgrade(node, "status", **headers) == 403
 
 
 # --- what harms it ---
@@ -344,13 +354,3 @@ def test_too_large_a_request_is_refused(http: httpx.Client) -> None:
     answer = http.post("/v1/swaps", content=chunks())
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     assert http.get("/v1/book").is_success
-
-
-def test_who_asks_too_often_waits(node: ApiNode) -> None:
-    with node.http("") as client:
-        codes = [client.get("/v1/book").status_code for _ in range(900)]
-        assert codes[0] == 401 and 429 in codes
-        waits = client.get("/v1/book")
-        assert waits.status_code == 401 or int(waits.headers["retry-after"]) > 0
-    with node.http() as client:
-        assert client.get("/v1/book").is_success, "the owner's share is the owner's"
