@@ -106,6 +106,45 @@ async def test_without_a_majority_nobody_is_believed() -> None:
                 await chain.finalized()
 
 
+class AnchorHeldBack:
+    """An honest endpoint whose first answer about one block comes only when it is let go."""
+
+    url = "http://held-back.invalid"
+
+    def __init__(self, port: int, number: int) -> None:
+        self._port = port
+        self._held = hex(number)
+        self.is_asked = trio.Event()
+        self.may_answer = trio.Event()
+
+    async def request(self, method: str, params: list[Any]) -> Any:
+        answer = await rpc(self._port, method, *params)
+        if params[:1] == [self._held] and not self.is_asked.is_set():
+            self.is_asked.set()
+            await self.may_answer.wait()
+        return answer
+
+
+async def test_an_anchor_that_moves_while_an_endpoint_is_checked_costs_it_nothing() -> None:
+    """Two questions check a new endpoint at once; the first's answer moves the anchor on."""
+    store = MemoryIntents()
+    async with anvil() as port:
+        await mine(port, 5)
+        async with chain_on(endpoints=[Tampered(port, honest)], store=store) as chain:
+            anchor = await chain.finalized()
+        await mine(port, 5)
+        endpoint = AnchorHeldBack(port, anchor.number)
+        async with chain_on(endpoints=[endpoint], store=store) as chain:
+            # The chain's own look at the head is the question that is held back.
+            await endpoint.is_asked.wait()
+            assert (await chain.finalized()).number > anchor.number
+            endpoint.may_answer.set()
+            await mine(port)
+            while chain.looked_at < anchor.number and not chain.alarms():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            assert chain.alarms() == []
+
+
 async def test_who_changes_what_was_final_is_not_used() -> None:
     async with anvil() as port:
         await mine(port, 5)

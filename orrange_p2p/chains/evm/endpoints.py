@@ -52,7 +52,8 @@ class _Member:
         self.endpoint = endpoint
         self.name = shown_url(endpoint.url)
         self.is_checked = False
-        self.is_banned = False
+        self.ban = ""
+        """Why it is not used any more, if so."""
         self.failures = 0
         self.pause_until = 0.0
 
@@ -168,8 +169,7 @@ class Endpoints:
     async def _ask(
         self, member: _Member, method: str, params: list[Any], decode: Callable[[object], _T]
     ) -> _T:
-        if member.is_banned:
-            raise UnreachableError(f"{member.name} is not used any more")
+        self._refuse_banned(member)
         try:
             if not member.is_checked:
                 await self._check(member)
@@ -195,11 +195,11 @@ class Endpoints:
         if self.genesis is not None:
             if await self._hash_at(member, 0) not in (self.genesis, None):
                 self._ban(member, "has another first block: another chain of the same number")
-        if self.anchor is not None:
-            if await self._hash_at(member, self.anchor.number) not in (self.anchor.hash, None):
-                self._ban(member, f"has another block {self.anchor.number}, which was final")
-        if member.is_banned:
-            raise UnreachableError(f"{member.name} is not used any more")
+        # While we wait for the answer, another question may move the anchor on.
+        if (anchor := self.anchor) is not None:
+            if await self._hash_at(member, anchor.number) not in (anchor.hash, None):
+                self._ban(member, f"has another block {anchor.number}, which was final")
+        self._refuse_banned(member)
         member.is_checked = True
 
     async def _hash_at(self, member: _Member, number: int) -> bytes | None:
@@ -217,9 +217,14 @@ class Endpoints:
         member.pause_until = trio.current_time() + pause
         self.counts["failures"] += 1
 
+    @staticmethod
+    def _refuse_banned(member: _Member) -> None:
+        if member.ban:
+            raise UnreachableError(f"{member.name} is not used any more: it {member.ban}")
+
     def _ban(self, member: _Member, reason: str) -> None:
-        if not member.is_banned:
-            member.is_banned = True
+        if not member.ban:
+            member.ban = reason
             self.counts["bans"] += 1
             self.alarms.append(f"{member.name} {reason}: not used until the node restarts")
 
@@ -233,7 +238,7 @@ class Endpoints:
         return self._in_order()
 
     def _in_order(self) -> Sequence[_Member]:
-        members = [member for member in self._members if not member.is_banned]
+        members = [member for member in self._members if not member.ban]
         if not members:
             raise DisagreementError(self._all_banned())
         now = trio.current_time()
@@ -263,7 +268,7 @@ class Endpoints:
         found = {genesis for _, genesis in votes}
         if len(found) > 1:
             for member, _ in votes:
-                self._ban(member, "and another endpoint have different first blocks")
+                self._ban(member, "has not the first block that another endpoint has")
             raise DisagreementError(self._all_banned())
         self.genesis = found.pop()
 
