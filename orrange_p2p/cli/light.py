@@ -1,21 +1,37 @@
-"""``orrange light``: a market by the word of its witnesses, from nodes one does not trust."""
+"""``orrange light``: a market by the word of its witnesses, over nodes one does not trust."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+import trio
 
-from orrange_p2p.cli.options import ORDER_ID, echo_json, json_option, wants_json
-from orrange_p2p.client.light import Found, Verdict, book_now, order_now
+from orrange_p2p.cli.options import (
+    ORDER_ID,
+    ask_passphrase,
+    data_dir_option,
+    echo_json,
+    json_option,
+    passphrase_option,
+    wants_json,
+)
+from orrange_p2p.client.light import Found, Verdict, Word, book_now, order_now
+from orrange_p2p.client.light_trader import LightTrader, Submitted
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import MarketId, OrderId
-from orrange_p2p.core.operations import Side
-from orrange_p2p.daemon.config import load_genesis
+from orrange_p2p.core.ids import Lots, MarketId, OrderId, Price
+from orrange_p2p.core.operations import Cancel, CancelAll, Operation, Place, Side, TimeInForce
+from orrange_p2p.daemon.config import load_config, load_genesis
+from orrange_p2p.daemon.keys import open_keys
+from orrange_p2p.daemon.light_trading import open_light_trader
 from orrange_p2p.daemon.system import SystemClock
+
+_T = TypeVar("_T")
 
 network_option = click.option(
     "--network",
@@ -29,13 +45,21 @@ nodes_option = click.option(
 market_option = click.option(
     "--market", metavar="ID", help="0x and 64 digits; needed if the network has several."
 )
+trader_option = click.option(
+    "--trader", type=click.IntRange(1), default=1, show_default=True, help="Whose order."
+)
 
 
 @click.group("light")
 def command() -> None:
-    """Ask public nodes without trusting one: what counts is what the witnesses vouch for.
+    """Read and trade over public nodes without trusting one: what counts is what the witnesses
+    vouch for, and what you sign.
 
-    Exit status 1 if a node lies or holds back, 3 if no node shows a state that holds.
+    To trade, make keys with `orrange init --network FILE`; a node may use them later. Quantities
+    are in lots, prices in ticks. Matches are accepted while `orrange light run` runs.
+
+    Exit status 1 if a node lies or holds back, 3 if no node shows a state that holds, or none
+    takes an order.
     """
 
 
@@ -61,7 +85,7 @@ def book(
                 "orders": len(found.book.orders),
                 "bids": [list(map(str, row)) for row in sides[Side.BUY]],
                 "asks": [list(map(str, row)) for row in sides[Side.SELL]],
-                "nodes": _words(found),
+                "nodes": _words(found.words),
             }
         )
     else:
@@ -97,12 +121,154 @@ def order(
             "filled": str(live.filled),
         }
     if wants_json(as_json):
-        echo_json({**_about(found), **shown, "nodes": _words(found)})
+        echo_json({**_about(found), **shown, "nodes": _words(found.words)})
     else:
         _tell(found)
         for name, value in shown.items():
             click.echo(f"  {name:<10} {value}")
     _leave(found)
+
+
+@command.command("place")
+@click.option("--buy", type=click.IntRange(1), metavar="LOTS", help="How much to buy.")
+@click.option("--sell", type=click.IntRange(1), metavar="LOTS", help="How much to sell.")
+@click.option("--price", type=click.IntRange(1), metavar="TICKS", required=True)
+@click.option(
+    "--tif",
+    type=click.Choice(("gtc", "ioc", "fok")),
+    default="gtc",
+    show_default=True,
+    help="Until cancelled, or now or never, in part or whole.",
+)
+@click.option("--post-only", is_flag=True, help="Cancelled rather than take.")
+@nodes_option
+@market_option
+@trader_option
+@passphrase_option
+@data_dir_option
+@json_option
+def place(
+    buy: int | None,
+    sell: int | None,
+    price: int,
+    tif: str,
+    post_only: bool,
+    urls: tuple[str, ...],
+    market: str | None,
+    trader: int,
+    passphrase_file: Path | None,
+    data_dir: Path,
+    as_json: bool,
+) -> None:
+    """Sign an order and hand it to every --node: `orrange light place --buy 5 --price 23647`."""
+    if (buy is None) == (sell is None):
+        raise ConfigError("say --buy LOTS or --sell LOTS, one of the two")
+    order = Place(
+        Side.BUY if buy is not None else Side.SELL,
+        Price(price),
+        Lots(buy or sell or 0),
+        TimeInForce[tif.upper()],
+        post_only=int(post_only),
+    )
+    _say(_submit(data_dir, passphrase_file, market, urls, trader, order), as_json)
+
+
+@command.command("cancel")
+@click.argument("which", metavar="ORDER|all")
+@nodes_option
+@market_option
+@trader_option
+@passphrase_option
+@data_dir_option
+@json_option
+def cancel(
+    which: str,
+    urls: tuple[str, ...],
+    market: str | None,
+    trader: int,
+    passphrase_file: Path | None,
+    data_dir: Path,
+    as_json: bool,
+) -> None:
+    """Take back ORDER, or all orders of the trader. What is matched already stands."""
+    operation: Operation = CancelAll()
+    if which != "all":
+        try:
+            named = OrderId.parse(which)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        operation = Cancel(named.seq, named.position)
+    _say(_submit(data_dir, passphrase_file, market, urls, trader, operation), as_json)
+
+
+@command.command("run")
+@nodes_option
+@market_option
+@trader_option
+@passphrase_option
+@data_dir_option
+def run(
+    urls: tuple[str, ...],
+    market: str | None,
+    trader: int,
+    passphrase_file: Path | None,
+    data_dir: Path,
+) -> None:
+    """Accept matches of your orders until Ctrl-C, and hand in again what nodes lost."""
+
+    async def until_stopped(light: LightTrader) -> None:
+        click.echo("Accepting matches. Ctrl-C ends it.", err=True)
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(light.run)
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+    _with_trader(data_dir, passphrase_file, market, urls, trader, until_stopped)
+
+
+def _submit(
+    data_dir: Path,
+    passphrase_file: Path | None,
+    market: str | None,
+    urls: tuple[str, ...],
+    trader: int,
+    operation: Operation,
+) -> Submitted:
+    async def submit(light: LightTrader) -> Submitted:
+        return await light.submit([operation])
+
+    return _with_trader(data_dir, passphrase_file, market, urls, trader, submit)
+
+
+def _with_trader(
+    data_dir: Path,
+    passphrase_file: Path | None,
+    market: str | None,
+    urls: tuple[str, ...],
+    trader: int,
+    job: Callable[[LightTrader], Awaitable[_T]],
+) -> _T:
+    config = load_config(data_dir)
+    market_id = _market(config.data_dir.load_genesis(), market)
+    keys = open_keys(config, lambda: ask_passphrase(passphrase_file))
+
+    async def do() -> _T:
+        async with open_light_trader(config, keys, market_id, urls, trader) as light:
+            return await job(light)
+
+    return trio.run(do)
+
+
+def _say(done: Submitted, as_json: bool) -> None:
+    (name,) = done.names
+    if wants_json(as_json):
+        echo_json({"order": str(name), "nodes": _words(done.words)})
+    else:
+        click.echo(f"signed as {name}")
+        _tell_words(done.words)
+    if any(word.verdict is Verdict.LIES for word in done.words):
+        sys.exit(1)
 
 
 def _market(genesis: Genesis, named: str | None) -> MarketId:
@@ -120,17 +286,21 @@ def _about(found: Found) -> dict[str, Any]:
     return {"epoch": found.epoch, "age_s": age_s}
 
 
-def _words(found: Found) -> list[dict[str, Any]]:
+def _words(words: Sequence[Word]) -> list[dict[str, Any]]:
     return [
         {"url": w.url, "verdict": w.verdict.value, "reason": w.reason or None, "epoch": w.epoch}
-        for w in found.words
+        for w in words
     ]
 
 
 def _tell(found: Found) -> None:
     about = _about(found)
     click.echo(f"epoch {about['epoch']}, {about['age_s']} s old, by a quorum of the witnesses")
-    for word in found.words:
+    _tell_words(found.words)
+
+
+def _tell_words(words: Sequence[Word]) -> None:
+    for word in words:
         click.echo(f"  {word.verdict.value:<7} {word.url}  {word.reason}")
 
 

@@ -22,14 +22,16 @@ from orrange_p2p.core.errors import (
     ConfigError,
     MalformedError,
     PeerError,
+    RefusedError,
     UnreachableError,
 )
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import MarketId, OrderId
-from orrange_p2p.core.light import VerifiedBook, verify_book
+from orrange_p2p.core.light import VerifiedBook, VerifiedMatches, verify_book, verify_matches
 from orrange_p2p.core.proofs import decode_proof, verify_order
 
-__all__ = ["LightClient", "Verdict", "Word", "book_now", "order_now"]
+__all__ = ["Found", "LightClient", "Verdict", "Word", "ask_node", "book_now", "octets", "order_now"]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_S: Final = 15.0
@@ -56,14 +58,22 @@ class Word(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The newest state that anybody could show, and everybody's word. ``order``: where one was
-    asked for; None if it was not live."""
+    """The newest state that anybody could show, and everybody's word. Of ``book``, ``matches`` and
+    ``order`` that one which was asked for; ``order`` is None also if it was not live."""
 
+    header: StateHeader
     book: VerifiedBook | None
+    matches: VerifiedMatches | None
     order: LiveOrder | None
-    epoch: int
-    time_ms: int
     words: tuple[Word, ...]
+
+    @property
+    def epoch(self) -> int:
+        return self.header.epoch
+
+    @property
+    def time_ms(self) -> int:
+        return self.header.time_ms
 
     @property
     def liars(self) -> tuple[Word, ...]:
@@ -72,9 +82,9 @@ class Found(NamedTuple):
 
 @attrs.frozen
 class _Answer:
-    epoch: int
-    time_ms: int
+    header: StateHeader
     book: VerifiedBook | None = None
+    matches: VerifiedMatches | None = None
     order: LiveOrder | None = None
 
 
@@ -94,26 +104,43 @@ class LightClient:
         """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds."""
 
         async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
-            said = await _get(http, f"{url}/v1/certified", {"market": f"0x{market.hex()}"})
-            leaves = [(_octets(key), _octets(leaf)) for key, leaf in _rows(said, "orders")]
-            certificate = _octets(said.get("certificate"))
+            certificate, leaves = await self._leaves(http, f"{url}/v1/certified", market, "orders")
             book = await trio.to_thread.run_sync(
                 verify_book, self.genesis, market, certificate, leaves
             )
-            return _Answer(book.header.epoch, book.header.time_ms, book)
+            return _Answer(book.header, book)
 
         return await self._ask_all(ask)
+
+    async def matches(self, market: MarketId) -> Found:
+        """The pending matches of a market. Raises likewise."""
+
+        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+            path = f"{url}/v1/certified/matches"
+            certificate, leaves = await self._leaves(http, path, market, "matches")
+            matches = await trio.to_thread.run_sync(
+                verify_matches, self.genesis, market, certificate, leaves
+            )
+            return _Answer(matches.header, matches=matches)
+
+        return await self._ask_all(ask)
+
+    async def _leaves(
+        self, http: httpx.AsyncClient, url: str, market: MarketId, name: str
+    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+        said = await ask_node(http, "GET", url, params={"market": f"0x{market.hex()}"})
+        leaves = [(octets(key), octets(leaf)) for key, leaf in _rows(said, name)]
+        return octets(said.get("certificate")), leaves
 
     async def order(self, market: MarketId, order: OrderId) -> Found:
         """How an order stands. Raises likewise."""
 
         async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
             params = {"market": f"0x{market.hex()}"}
-            said = await _get(http, f"{url}/v1/proofs/{order}", params)
-            proof = decode_proof(_octets(said.get("proof")))
+            said = await ask_node(http, "GET", f"{url}/v1/proofs/{order}", params=params)
+            proof = decode_proof(octets(said.get("proof")))
             found = verify_order(self.genesis, market, order, proof)
-            header = proof.certificate.header
-            return _Answer(header.epoch, header.time_ms, order=found)
+            return _Answer(proof.certificate.header, order=found)
 
         return await self._ask_all(ask)
 
@@ -126,7 +153,7 @@ class LightClient:
                 answers[url] = await ask(http, url)
             except PeerError as error:
                 words[url] = Word(url, Verdict.LIES, str(error))
-            except UnreachableError as error:
+            except (RefusedError, UnreachableError) as error:
                 words[url] = Word(url, Verdict.SILENT, str(error))
 
         async with (
@@ -138,29 +165,32 @@ class LightClient:
         if not answers:
             told = "; ".join(f"{word.url}: {word.reason}" for word in words.values())
             raise UnreachableError(f"no node shows a state that holds: {told}")
-        best = max(answers.values(), key=lambda one: one.epoch)
+        best = max(answers.values(), key=lambda one: one.header.epoch)
         for url, answer in answers.items():
             words[url] = _judge(url, answer, best, self.stale_ms)
         ordered = tuple(words[url] for url in self.urls)
-        return Found(best.book, best.order, best.epoch, best.time_ms, ordered)
+        return Found(best.header, best.book, best.matches, best.order, ordered)
 
 
 def _judge(url: str, answer: _Answer, best: _Answer, stale_ms: int) -> Word:
-    if answer.epoch == best.epoch and answer.book is not None and best.book is not None:
+    header = answer.header
+    if header.epoch == best.header.epoch and header.root != best.header.root:
         # Two certified headers of one epoch: more than a third of the witnesses signed both.
-        if answer.book.header.root != best.book.header.root:
-            return Word(url, Verdict.LIES, "certified another state of this epoch", answer.epoch)
-    late_ms = best.time_ms - answer.time_ms
+        return Word(url, Verdict.LIES, "certified another state of this epoch", header.epoch)
+    late_ms = best.header.time_ms - header.time_ms
     if late_ms > stale_ms:
         reason = f"shows a state that is {late_ms // 1000} s older than another node's"
-        return Word(url, Verdict.STALE, reason, answer.epoch)
-    return Word(url, Verdict.SOUND, "", answer.epoch)
+        return Word(url, Verdict.STALE, reason, header.epoch)
+    return Word(url, Verdict.SOUND, "", header.epoch)
 
 
-async def _get(http: httpx.AsyncClient, url: str, params: dict[str, str]) -> dict[str, Any]:
-    """A JSON object. Raises ``UnreachableError``, or ``MalformedError`` for something else."""
+async def ask_node(
+    http: httpx.AsyncClient, method: str, url: str, **request: Any
+) -> dict[str, Any]:
+    """The JSON object that a node answers. Raises ``UnreachableError``, ``MalformedError`` for
+    something else, or for an answer that refuses ``RefusedError`` with its status."""
     try:
-        async with http.stream("GET", url, params=params) as answer:
+        async with http.stream(method, url, **request) as answer:
             body = bytearray()
             async for chunk in answer.aiter_bytes():
                 body += chunk
@@ -174,8 +204,9 @@ async def _get(http: httpx.AsyncClient, url: str, params: dict[str, str]) -> dic
         raise MalformedError("the answer is not JSON") from None
     if not isinstance(said, dict):
         raise MalformedError("the answer is no object")
-    if answer.status_code != 200:
-        raise UnreachableError(f"it answers {answer.status_code}: {said.get('message')}")
+    if answer.status_code not in (200, 201):
+        reason = f"it answers {answer.status_code}: {str(said.get('message'))[:300]}"
+        raise RefusedError(reason, answer.status_code)
     return said
 
 
@@ -186,7 +217,8 @@ def _rows(said: dict[str, Any], name: str) -> list[tuple[object, object]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def _octets(text: object) -> bytes:
+def octets(text: object) -> bytes:
+    """What hexadecimal text says. Raises ``MalformedError``."""
     if isinstance(text, str):
         with suppress(ValueError):
             return bytes.fromhex(text.removeprefix("0x"))

@@ -102,7 +102,7 @@ class PortInUseError(WorldError):
 
 
 class RefusedError(WorldError):
-    """An endpoint of a chain answered with an error. Carries its code and its text."""
+    """An endpoint of a chain, or a node, answered with an error. Carries its code and its text."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)

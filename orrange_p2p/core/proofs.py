@@ -1,8 +1,8 @@
-"""Order proofs: what became of an order, shown to someone who knows only the witnesses.
+"""Proofs of one order or one account, for someone who knows only the witnesses.
 
-A proof is a certificate and the walk through the map of live orders (protocol/02-merkle.md, Order
+A proof is a certificate and the walk through a map of the state (protocol/02-merkle.md, Order
 proofs). It shows the order as it stood after the epoch of the certificate, or that it was not live
-then: filled, ended, or never placed.
+then: filled, ended, or never placed; likewise how far an author's log was cut.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from orrange_p2p.core import certificates, codec
 from orrange_p2p.core.accounts import (
+    MAX_ACCOUNT_BYTES,
     MAX_ORDER_LEAF_BYTES,
     ORDER_KEY_BYTES,
     Account,
@@ -20,11 +21,11 @@ from orrange_p2p.core.accounts import (
 from orrange_p2p.core.certificates import Certificate
 from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import MarketId, OrderId
+from orrange_p2p.core.ids import Address, MarketId, OrderId
 from orrange_p2p.core.merkle import MapProof, MapView, Step, verify_map_proof
 
 MAX_PROOF_BYTES: Final = 64 * 1024
-_MAX_STEPS: Final = 8 * ORDER_KEY_BYTES
+ACCOUNT_KEY_BYTES: Final = 20
 
 
 class OrderProof(NamedTuple):
@@ -64,23 +65,58 @@ def verify_order(
 
 def decode_proof(data: bytes) -> OrderProof:
     """Raises ``OversizedError``, ``MalformedError`` or ``InvalidError``."""
-    record = codec.array(codec.decode_canonical(data, MAX_PROOF_BYTES), 2, "order proof")
-    return OrderProof(certificates.from_item(record[0]), _path(record[1]))
+    return OrderProof(*_decoded(data, ORDER_KEY_BYTES, MAX_ORDER_LEAF_BYTES))
 
 
-def _path(value: codec.Value) -> MapProof | None:
+class AccountProof(NamedTuple):
+    """How one author stood after the epoch of the certificate."""
+
+    certificate: Certificate
+    path: MapProof | None
+    """None if there was no account at all."""
+
+    def encode(self) -> bytes:
+        return codec.encode(self)
+
+
+def prove_account(certificate: Certificate, accounts: MapView, author: Address) -> AccountProof:
+    """``accounts``: the map whose root the certified header holds."""
+    return AccountProof(certificate, accounts.prove(author))
+
+
+def verify_account(
+    genesis: Genesis, market: MarketId, author: Address, proof: AccountProof
+) -> Account | None:
+    """The author's account without its orders; None if it had none. Else as ``verify_order``."""
+    proof.certificate.verify(genesis, market)
+    leaf = verify_map_proof(proof.certificate.header.accounts, author, proof.path)
+    return None if leaf is None else Account.of_leaf(author, leaf)
+
+
+def decode_account_proof(data: bytes) -> AccountProof:
+    """Raises ``OversizedError``, ``MalformedError`` or ``InvalidError``."""
+    return AccountProof(*_decoded(data, ACCOUNT_KEY_BYTES, MAX_ACCOUNT_BYTES))
+
+
+def _decoded(data: bytes, key_bytes: int, leaf_bytes: int) -> tuple[Certificate, MapProof | None]:
+    record = codec.array(codec.decode_canonical(data, MAX_PROOF_BYTES), 2, "proof")
+    return certificates.from_item(record[0]), _path(record[1], key_bytes, leaf_bytes)
+
+
+def _path(value: codec.Value, key_bytes: int, leaf_bytes: int) -> MapProof | None:
     if value is None:
         return None
     path = codec.array(value, 3, "path")
-    key = codec.octets(path[0], ORDER_KEY_BYTES, "leaf_key of path")
-    leaf = codec.octets_upto(path[1], MAX_ORDER_LEAF_BYTES, "leaf_value of path")
+    key = codec.octets(path[0], key_bytes, "leaf_key of path")
+    leaf = codec.octets_upto(path[1], leaf_bytes, "leaf_value of path")
     if not leaf:
-        raise MalformedError("a group without orders has no leaf")
-    steps = tuple([_step(item) for item in codec.items(path[2], _MAX_STEPS, "steps")])
+        raise MalformedError("an empty leaf is none")
+    most = 8 * key_bytes
+    steps = tuple([_step(item, most) for item in codec.items(path[2], most, "steps")])
     return MapProof(key, leaf, steps)
 
 
-def _step(value: codec.Value) -> Step:
+def _step(value: codec.Value, bits: int) -> Step:
     step = codec.array(value, 2, "step")
-    bit = codec.uint(step[0], "bit of step", 8 * ORDER_KEY_BYTES - 1)
+    bit = codec.uint(step[0], "bit of step", bits - 1)
     return Step(bit, codec.octets(step[1], 32, "sibling of step"))

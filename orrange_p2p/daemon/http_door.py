@@ -13,13 +13,11 @@ import structlog
 import trio
 
 import orrange_p2p
-from orrange_p2p.core import codec
-from orrange_p2p.core.errors import WorldError
-from orrange_p2p.daemon.api import market_named
 from orrange_p2p.daemon.api_config import ApiConfig
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.live import Live
 from orrange_p2p.daemon.node import Node
+from orrange_p2p.daemon.public_api import public_methods
 from orrange_p2p.rpc.access import Access
 from orrange_p2p.rpc.feeds import Feeds
 from orrange_p2p.rpc.http_api import make_app
@@ -30,7 +28,6 @@ __all__ = ["http_door"]
 
 MAX_AUDIT_BYTES: Final = 16 * 1024 * 1024
 """Then the file is put aside as ``.old``, over the one before."""
-MAX_LEAVES: Final = 100_000
 
 log = structlog.get_logger()
 
@@ -43,12 +40,8 @@ async def http_door(
     this door. Raises ``PortInUseError``, ``ConfigError``."""
     access = Access(node.clock, config.wallets)
     feeds = Feeds(node.counters)
-    public = _Public(node, directory)
-    table: dict[str, Method] = {
-        **methods,
-        "network": public.network,
-        "certified": public.certified,
-    }
+    genesis_text = directory.network.read_text("utf-8")
+    table: dict[str, Method] = {**methods, **public_methods(node, genesis_text)}
     live = Live(node, table, feeds)
     table["tape"] = live.tape
     audit = _Audit(directory)
@@ -72,37 +65,6 @@ async def http_door(
 
         yield {"api": api}
         nursery.cancel_scope.cancel()
-
-
-class _Public:
-    """What light clients ask of any node."""
-
-    def __init__(self, node: Node, directory: DataDir) -> None:
-        self._node = node
-        self._genesis = directory.network.read_text("utf-8")
-
-    async def network(self, params: Params) -> Any:
-        genesis = self._node.genesis
-        return {
-            "name": genesis.name,
-            "network_id": "0x" + genesis.network_id.hex(),
-            "genesis": self._genesis,
-        }
-
-    async def certified(self, params: Params) -> Any:
-        market = market_named(self._node, params)
-        state = market.replica.certified
-        if state is None:
-            raise WorldError("no state is certified here yet: ask again in a few seconds")
-        leaves = await trio.to_thread.run_sync(lambda: list(state.view.orders.items()))
-        if len(leaves) > MAX_LEAVES:
-            raise WorldError(f"the book has more than {MAX_LEAVES} groups of orders")
-        return {
-            "market": "0x" + market.market_id.hex(),
-            "epoch": state.header.epoch,
-            "certificate": "0x" + codec.encode(state.certificate).hex(),
-            "orders": [[key.hex(), leaf.hex()] for key, leaf in leaves],
-        }
 
 
 class _Audit:

@@ -354,6 +354,25 @@ def _reading(calls: _Calls) -> APIRouter:
         keep(response)
         return await calls.call("order_proof", market=market, order=f"{author}/{seq}/{position}")
 
+    @router.get(
+        "/certified/matches",
+        tags=["public"],
+        dependencies=[anybody],
+        response_model=models.CertifiedMatches,
+    )
+    async def certified_matches(response: Response, market: MarketName = None) -> Any:
+        """All matches that were pending in the latest certified state."""
+        keep(response)
+        return await calls.call("certified_matches", market=market)
+
+    @router.get(
+        "/logs/{author}", tags=["public"], dependencies=[anybody], response_model=models.Log
+    )
+    async def log_of(author: Author, market: MarketName = None) -> Any:
+        """How far an author's log is known: proven as far as it was cut in the latest certified
+        state, and the signed entries after that."""
+        return await calls.call("log", market=market, author=author)
+
     @router.get("/status", tags=["node"], dependencies=[reader], response_model=models.Status)
     async def status() -> Any:
         """How the node is."""
@@ -429,6 +448,18 @@ def _trading(calls: _Calls) -> APIRouter:
             return {"order": _name(named[0])}
 
         return await calls.once(request.state.caller.name, key, body.model_dump(), do)
+
+    @router.post(
+        "/entries",
+        status_code=201,
+        tags=["public"],
+        dependencies=[_needs(calls, TRADE, is_open=True)],
+        response_model=models.Taken,
+    )
+    async def entry(body: models.EntryBody) -> Any:
+        """Hand in an entry of a log that its author has signed elsewhere. It is durable here and
+        on its way to others when this answers."""
+        return await calls.call("entry", market=body.market, entry=body.entry)
 
     @router.delete(
         "/orders/{author}/{seq}/{position}",

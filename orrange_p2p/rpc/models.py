@@ -16,9 +16,12 @@ __all__ = [
     "Bundle",
     "Cancelled",
     "Certified",
+    "CertifiedMatches",
     "Code",
+    "EntryBody",
     "Epoch",
     "Halted",
+    "Log",
     "Market",
     "Network",
     "OrderBody",
@@ -30,6 +33,7 @@ __all__ = [
     "Session",
     "Status",
     "SwapRow",
+    "Taken",
     "TapeRow",
     "TradeRow",
     "WalletLogin",
@@ -42,6 +46,7 @@ Whole = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,77})$", examples=["2500"
 OrderNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}$", examples=["10050"])]
 """A price in ticks or a quantity in lots."""
 Hex32 = Annotated[str, Field(pattern=r"^0x[0-9a-f]{64}$")]
+Octets = Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
 Account = Annotated[str, Field(pattern=r"^0x[0-9a-f]{40}$")]
 OrderName = Annotated[str, Field(pattern=r"^0x[0-9a-f]{40}/[0-9]{1,19}/[0-9]{1,4}$")]
 """``0x<author>/<entry>/<position>``"""
@@ -176,7 +181,7 @@ class OrderRow(_Said):
 class OrderProof(_Said):
     market: Hex32
     epoch: Natural
-    proof: Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
+    proof: Octets
 
 
 class Certified(_Said):
@@ -185,8 +190,38 @@ class Certified(_Said):
 
     market: Hex32
     epoch: Natural
-    certificate: Annotated[str, Field(pattern=r"^0x[0-9a-f]*$")]
+    certificate: Octets
     orders: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+
+
+class CertifiedMatches(_Said):
+    """As ``Certified``, of the map of pending matches."""
+
+    market: Hex32
+    epoch: Natural
+    certificate: Octets
+    matches: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+
+
+class Log(_Said):
+    """A proof of an account in a certified state, and the entries beyond what was cut there."""
+
+    market: Hex32
+    epoch: Natural
+    proof: Octets
+    entries: list[Octets]
+
+
+class EntryBody(_Asked):
+    """A signed entry (protocol/01-records.md)."""
+
+    market: Hex32 | None = None
+    entry: Annotated[str, Field(pattern=r"^0x([0-9a-f]{2})+$", max_length=2 + 2 * 65_536)]
+
+
+class Taken(_Said):
+    author: Account
+    seq: Natural
 
 
 class TradeRow(_Said):

@@ -1,4 +1,4 @@
-"""Order proofs: what a client that knows only the witnesses can be shown, and cannot be."""
+"""What a client that knows only the witnesses can be shown of orders and accounts, and what not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from orrange_p2p.core.checkpoints import CertifiedState
 from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.ids import Address, Epoch, Lots, OrderId, Seq
 from orrange_p2p.core.merkle import SparseMerkleMap
-from orrange_p2p.core.proofs import OrderProof, decode_proof, prove_order, verify_order
+from orrange_p2p.core.proofs import (
+    OrderProof,
+    decode_account_proof,
+    decode_proof,
+    prove_account,
+    prove_order,
+    verify_account,
+    verify_order,
+)
 from orrange_p2p.core.replica import Replica
 
 
@@ -132,3 +140,21 @@ def test_the_states_of_later_epochs_leave_the_proof_alone(shown: Shown) -> None:
     assert shown.prove(name) == before
     order = verify_order(shown.network.genesis, shown.network.market_id, name, before)
     assert order is not None and order.open <= Lots(20)
+
+
+def test_an_account_is_shown_as_far_as_its_log_was_cut(shown: Shown) -> None:
+    genesis, market, state = shown.network.genesis, shown.network.market_id, shown.state
+    accounts = list(state.view.accounts.items())
+    assert len(accounts) > 1
+    for key, leaf in accounts:
+        author = Address(key)
+        proof = prove_account(state.certificate, state.view.accounts, author)
+        account = verify_account(genesis, market, author, decode_account_proof(proof.encode()))
+        assert account is not None and account.leaf() == leaf
+    stranger = Address(b"\x07" * 20)
+    nothing = prove_account(state.certificate, state.view.accounts, stranger)
+    assert verify_account(genesis, market, stranger, nothing) is None
+    assert nothing.path is not None
+    other = next(Address(key) for key, _ in accounts if key != nothing.path.leaf_key)
+    with pytest.raises(PeerError):
+        verify_account(genesis, market, other, nothing)
