@@ -27,7 +27,7 @@ from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.rpc.server import Method, Params
 
-__all__ = ["public_methods"]
+__all__ = ["public_methods", "take_entry"]
 
 MAX_LEAVES: Final = 100_000
 MAX_ENTRIES: Final = 32
@@ -115,14 +115,20 @@ class _Public:
         encoded = _octets(params, "entry")
         entry = decode_entry(encoded, self._node.genesis.separator, market.market_id)
         entry.verify()
-        if not market.is_held(entry):
-            refusal = _why_not(market, entry)
-            if refusal is not None:
-                raise refusal
-            await market.intake.admit(VISITORS, Frame((encoded,), ()))
-            await _until_held(market, entry)
-        market.outbox.put(entry)
+        await take_entry(market, entry)
         return {"author": "0x" + entry.author.hex(), "seq": entry.seq}
+
+
+async def take_entry(market: MarketNode, entry: Entry) -> None:
+    """Take a verified entry that was signed outside of this node, and gossip it. Raises
+    ``WorldError`` that says why it is not taken now."""
+    if not market.is_held(entry):
+        refusal = _why_not(market, entry)
+        if refusal is not None:
+            raise refusal
+        await market.intake.admit(VISITORS, Frame((entry.encoded,), ()))
+        await _until_held(market, entry)
+    market.outbox.put(entry)
 
 
 def _certified(market: MarketNode) -> CertifiedState:

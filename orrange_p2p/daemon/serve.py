@@ -18,7 +18,15 @@ from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
-from orrange_p2p.daemon import api, datadir, order_api, signing, swap_api, wallet_api
+from orrange_p2p.daemon import (
+    api,
+    datadir,
+    delegation_api,
+    order_api,
+    signing,
+    swap_api,
+    wallet_api,
+)
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
@@ -125,6 +133,12 @@ async def serve(
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
+            **delegation_api.methods(
+                node,
+                traders,
+                () if config.api is None else config.api.wallets,
+                config.settlements,
+            ),
             **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }

@@ -484,6 +484,27 @@ def _trading(calls: _Calls) -> APIRouter:
         named = await calls.call("submit", market=market, author=author, operations=operations)
         return {"order": _name(named[0])}
 
+    @router.get(
+        "/delegations",
+        dependencies=[_needs(calls, READ)],
+        response_model=list[models.DelegationRow],
+    )
+    async def delegations(market: MarketName = None) -> Any:
+        """Which trader keys of this node trade for which accounts."""
+        return await calls.call("delegations", market=market)
+
+    @router.post("/delegations/plan", dependencies=[trader], response_model=models.DelegationPlan)
+    async def plan_delegation(body: models.DelegationWish) -> Any:
+        """What a wallet has to sign and to send so that a trader key trades for its account."""
+        return await calls.call("delegation_plan", **body.model_dump())
+
+    @router.post(
+        "/delegations", status_code=201, dependencies=[trader], response_model=models.Taken
+    )
+    async def delegate(body: models.SignedDelegation) -> Any:
+        """Hand in what the wallet has signed. It is in force two epochs later."""
+        return await calls.call("delegation", **body.model_dump())
+
     @router.get("/swaps/{trade}/bundle", dependencies=[owner], response_model=models.Bundle)
     async def bundle(trade: TradePath) -> Any:
         """The recovery bundle of a swap."""

@@ -18,6 +18,9 @@ __all__ = [
     "Certified",
     "CertifiedMatches",
     "Code",
+    "DelegationPlan",
+    "DelegationRow",
+    "DelegationWish",
     "EntryBody",
     "Epoch",
     "Halted",
@@ -31,11 +34,13 @@ __all__ = [
     "Placed",
     "Problem",
     "Session",
+    "SignedDelegation",
     "Status",
     "SwapRow",
     "Taken",
     "TapeRow",
     "TradeRow",
+    "WalletCall",
     "WalletLogin",
     "WalletRow",
     "WalletWish",
@@ -222,6 +227,54 @@ class EntryBody(_Asked):
 class Taken(_Said):
     author: Account
     seq: Natural
+
+
+class DelegationRow(_Said):
+    """A trader key of this node, and the account that owns what it does."""
+
+    session: Account
+    owner: Account
+    cap: Whole
+    expiry_ms: Natural
+    active: bool
+
+
+class DelegationWish(_Asked):
+    """Which key shall trade for which account. `cap`: most lots; `spend`: most of quote, in its
+    smallest units; `expiry_ms` 0 takes it back."""
+
+    market: Hex32 | None = None
+    owner: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    session: Account
+    cap: Whole = "0"
+    spend: Whole = "0"
+    expiry_ms: Natural
+
+
+class SignedDelegation(DelegationWish):
+    """The wish, and the wallet's signature of the entry that the plan showed."""
+
+    seq: Natural
+    signature: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{130}$")]
+
+
+class WalletCall(_Said):
+    """A transaction for the wallet to send."""
+
+    what: str
+    chain_id: Natural
+    to: Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+    data: Octets
+
+
+class DelegationPlan(_Said):
+    """What the wallet signs (`eth_signTypedData_v4`), and what it sends afterwards."""
+
+    owner: Account
+    session: Account
+    seq: Natural
+    typed_data: dict[str, Any]
+    calls: list[WalletCall]
 
 
 class TradeRow(_Said):

@@ -158,11 +158,13 @@ class World:
 
 
 @asynccontextmanager
-async def world(*, mines: bool = True) -> AsyncIterator[World]:
-    """``mines``: a block follows another, so that all becomes final."""
+async def world(*more: MemorySigner, mines: bool = True) -> AsyncIterator[World]:
+    """``more``: who sends transactions, too. ``mines``: a block follows another, so that all
+    becomes final."""
+    senders = [*(party.trader for party in PARTIES), *more]
     async with (
         anvil() as port,
-        open_evm_chain(config(port), MemoryIntents(), [party.trader for party in PARTIES]) as chain,
+        open_evm_chain(config(port), MemoryIntents(), senders) as chain,
         trio.open_nursery() as nursery,
     ):
         made = World(port, chain)

@@ -12,10 +12,23 @@ import time
 from pathlib import Path
 
 import pytest
+from api_node import api_node
+
+from orrange_p2p.signers.memory import MemorySigner
 
 PAGE = Path(__file__).parent / "page"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+ETHERS = Path(__file__).parents[2] / "contracts" / "evm" / "node_modules" / "ethers"
+WALLET_KEY = "0x" + "65" * 32
+WALLET = "0x" + MemorySigner(b"\x65" * 32).address.hex()
+WALLET_STEPS = [
+    "logged in by the wallet",
+    "a typo is told",
+    "the key is the account's",
+    "fits a phone",
+    "taken back",
+]
 STEPS = [
     "a wrong code opens nothing",
     "logged in",
@@ -73,3 +86,17 @@ def test_a_trader_logs_in_places_sees_matches_settles_and_cancels(tmp_path: Path
     assert [row["step"] for row in rows] == STEPS
     assert rows[-1]["complaints"] == []
     assert all((SHOTS / f"page{kind}.png").stat().st_size > 10_000 for kind in ("", "-dark"))
+
+
+@pytest.mark.skipif(not ETHERS.exists(), reason="no ethers: run `make setup` where there is Node")
+def test_a_browser_wallet_logs_in_and_lets_a_trader_key_act_for_it(tmp_path: Path) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with api_node(tmp_path / "home", f'wallets = ["{WALLET}"]\n') as node:
+        script = [str(PAGE / "wallet.mjs"), str(CHROMIUM), f"{node.url}/app/", str(SHOTS)]
+        done = subprocess.run(
+            ["node", *script, WALLET_KEY], capture_output=True, text=True, timeout=120
+        )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert [row["step"] for row in rows] == WALLET_STEPS
+    assert rows[-1]["complaints"] == []

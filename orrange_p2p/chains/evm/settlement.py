@@ -21,11 +21,13 @@ from orrange_p2p.ports.chain import Log
 
 __all__ = [
     "MAX_BATCH",
+    "delegate_call",
     "gas_limit",
     "is_settled",
     "list_call",
     "listed_call",
     "read",
+    "revoke_call",
     "says_ended",
     "separator_call",
     "settle_call",
@@ -41,6 +43,9 @@ _GAS_BESIDE: Final = 200_000
 _SELECTORS: Final = artifacts.load("Settlement").selectors
 _SETTLE: Final = next(
     selector for signature, selector in _SELECTORS.items() if signature.startswith("settle(")
+)
+_DELEGATE: Final = next(
+    selector for signature, selector in _SELECTORS.items() if signature.startswith("delegate(")
 )
 _SETTLED: Final = keccak256(b"Settled(bytes32,bytes32,address,address,uint256,uint256,uint256)")
 _DEFAULTED: Final = keccak256(b"Defaulted(bytes32,address,address,uint256)")
@@ -70,6 +75,18 @@ def gas_limit(trades: int) -> int:
     """For so many trades. Not an endpoint's estimate: a trade that runs out of gas fails without
     failing the call, and an estimate looks for the least with which the call succeeds."""
     return _GAS_BESIDE + trades * _GAS_PER_TRADE
+
+
+def delegate_call(
+    market_id: MarketId, owner: Address, session: Address, cap: int, expiry_ms: int, consent: bytes
+) -> bytes:
+    """Sent by ``owner``: let it pay for the trades of ``session``, whose consent this is."""
+    return _DELEGATE + encode((market_id, owner, session, cap, expiry_ms), bytearray(consent))
+
+
+def revoke_call(market_id: MarketId, session: Address) -> bytes:
+    """Sent by the owner: pay for no more of them."""
+    return _SELECTORS["revoke(bytes32,address)"] + encode(market_id, session)
 
 
 def list_call(market: Market) -> bytes:

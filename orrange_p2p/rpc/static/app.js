@@ -1,6 +1,7 @@
 import { drawDepth, drawPrices } from "./charts.js";
-import { call, Refused, Stream, walletLogin } from "./node.js";
+import { call, Refused, Stream } from "./node.js";
 import { Units } from "./units.js";
+import { delegate, walletLogin } from "./wallet.js";
 
 const $ = (id) => document.getElementById(id);
 const LEVELS = 14;
@@ -101,9 +102,13 @@ function choose(id) {
   $("amount-unit").textContent = `Amount, ${units.base}`;
   for (const one of document.querySelectorAll(".unit.base")) one.textContent = units.base;
   for (const one of document.querySelectorAll(".unit.quote")) one.textContent = units.quote;
+  $("spend-unit").textContent = units.isRaw ? "its smallest units" : units.quote;
   $("author").replaceChildren(...market.authors.map((author, n) =>
     element("option", `${n + 1}: ${short(author)}`, { value: author })));
   $("author-label").hidden = market.authors.length < 2;
+  $("session").replaceChildren(...market.authors.map((author, n) =>
+    element("option", `${n + 1}: ${short(author)}`, { value: author })));
+  $("wallet-card").hidden = market.settlement !== "atomic" || !market.authors.length;
   $("swaps-card").hidden = market.settlement !== "htlc";
   stream?.close();
   const kinds = ["book", "tape", "orders", "trades", "swaps"];
@@ -284,10 +289,59 @@ async function refresh() {
     fill($("epochs").tBodies[0], epochs.slice(-40).reverse().map((one) => row([
       one.epoch, element("td", short(one.root), { class: "mono", title: one.root }), one.orders,
       one.trades])), 4, "no epochs yet");
+    showDelegations(await call("GET", `/v1/delegations?market=${market.market}`));
   } catch (problem) {
     if (problem.status === 401) showLogin("the session has ended");
   }
 }
+
+// --- a wallet ---
+
+function showDelegations(delegations) {
+  fill($("delegations").tBodies[0], delegations.map((one) => {
+    const isOver = one.expiry_ms < Date.now();
+    const number = market.authors.indexOf(one.session) + 1;
+    const revoke = element("button", "Take back", { type: "button", "aria-label": `Take back trader ${number}` });
+    revoke.addEventListener("click", () => ask(revoke, { session: one.session, expiry_ms: 0 },
+      "taken back: its orders end with the next epoch"));
+    return row([`${number}: ${short(one.session)}`, element("td", short(one.owner), { title: one.owner }),
+      units.showLots(one.cap), new Date(one.expiry_ms).toLocaleString(),
+      one.active ? cell(revoke) : isOver ? "over" : "not in force"],
+    { "data-session": one.session, "data-active": one.active });
+  }), 5, "no wallet owns a trader key");
+}
+
+async function ask(button, wish, done) {
+  const said = $("wallet-said");
+  button.disabled = true;
+  said.className = "";
+  try {
+    await delegate({ market: market.market, ...wish }, (text) => { said.textContent = text; });
+    said.textContent = done;
+  } catch (problem) {
+    said.className = "problem";
+    said.textContent = problem.message;
+  }
+  button.disabled = false;
+}
+
+$("wallet-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  let wish;
+  try {
+    wish = {
+      session: $("session").value,
+      cap: units.lots($("cap").value).toString(),
+      spend: units.quoteUnits($("spend").value).toString(),
+      expiry_ms: Date.now() + Number($("days").value) * 86_400_000,
+    };
+  } catch (problem) {
+    $("wallet-said").className = "problem";
+    $("wallet-said").textContent = problem.message;
+    return;
+  }
+  ask($("delegate"), wish, "done: the trader key trades for your account, two epochs from now");
+});
 
 // --- an order ---
 

@@ -53,32 +53,3 @@ export class Stream {
     this.socket.close();
   }
 }
-
-// Sign-In with Ethereum (EIP-4361), by whatever wallet the browser has (EIP-6963, else EIP-1193).
-export async function walletLogin() {
-  const provider = await findWallet();
-  if (!provider) throw new Error("this browser has no wallet");
-  const [account] = await provider.request({ method: "eth_requestAccounts" });
-  const chain = Number(BigInt(await provider.request({ method: "eth_chainId" })));
-  const { nonce } = await call("GET", "/v1/sessions/nonce");
-  const now = new Date();
-  const message = [
-    `${location.host} wants you to sign in with your Ethereum account:`, account, "",
-    "Read and trade at this Orrange node.", "", `URI: ${location.origin}`, "Version: 1",
-    `Chain ID: ${chain}`, `Nonce: ${nonce}`, `Issued At: ${now.toISOString()}`,
-    `Expiration Time: ${new Date(now.getTime() + 300_000).toISOString()}`,
-  ].join("\n");
-  const octets = new TextEncoder().encode(message);
-  const hex = "0x" + [...octets].map((octet) => octet.toString(16).padStart(2, "0")).join("");
-  const signature = await provider.request({ method: "personal_sign", params: [hex, account] });
-  return call("POST", "/v1/sessions/wallet", { message, signature });
-}
-
-function findWallet() {
-  return new Promise((resolve) => {
-    const done = (event) => resolve(event.detail.provider);
-    addEventListener("eip6963:announceProvider", done, { once: true });
-    dispatchEvent(new Event("eip6963:requestProvider"));
-    setTimeout(() => resolve(globalThis.ethereum ?? null), 300);
-  });
-}

@@ -47,6 +47,15 @@ export class Units {
       (price) => this.showPrice(price), "price tick");
   }
 
+  // An amount of quote, in its smallest units.
+  quoteUnits(text) {
+    if (this.isRaw) return whole(text);
+    const [numerator, scale] = parse(text);
+    const units = numerator * 10n ** BigInt(this.quoteDecimals);
+    if (units % scale) throw new Error(`${text}: ${this.quote} has ${this.quoteDecimals} decimals`);
+    return units / scale;
+  }
+
   showLots(lots) {
     return this.isRaw ? `${lots}` : showAmount(BigInt(lots) * this.lotSize, this.baseDecimals);
   }
