@@ -24,7 +24,6 @@ from orrange_p2p.core.ids import (
     Weight,
 )
 from orrange_p2p.core.operations import Operation
-from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import secp256k1
 
 _NEVER: Final = 1 << 40
@@ -52,8 +51,7 @@ def one_market(market: Market, start_ms: int) -> Genesis:
 
 def new_fold(genesis: Genesis) -> Fold:
     """Its market before the first epoch."""
-    table = WitnessTable({witness.address: witness.weight for witness in genesis.witnesses})
-    return Fold(genesis, genesis.markets[0].id, table)
+    return Fold(genesis, genesis.markets[0].id)
 
 
 def next_epoch(fold: Fold, entries: Sequence[Entry], time_ms: int) -> EpochFacts:

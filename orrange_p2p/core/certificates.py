@@ -12,10 +12,10 @@ from orrange_p2p.core import codec, headers, vouchers
 from orrange_p2p.core.errors import InvalidError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.ids import Era, MarketId
+from orrange_p2p.core.roster import Roster, of_genesis
 from orrange_p2p.core.ticks import Applied
 from orrange_p2p.core.vouchers import Voucher
-from orrange_p2p.core.witnesses import WitnessTable
 
 
 class Certificate(NamedTuple):
@@ -25,14 +25,30 @@ class Certificate(NamedTuple):
     vouchers: tuple[Voucher, ...]
     """Of a quorum, ascending by witness."""
 
-    def verify(self, genesis: Genesis, market: MarketId) -> None:
-        """Raises ``PeerError`` unless a quorum of the network's witnesses stands for the header."""
+    @property
+    def vouched_in(self) -> Era:
+        """The era whose roster judges it: that of the ticks that vouch."""
+        return max((voucher.era for voucher in self.vouchers), default=self.header.era)
+
+    def verify(self, genesis: Genesis, market: MarketId, roster: Roster | None = None) -> None:
+        """Raises ``PeerError`` unless a quorum of witnesses stands for the header.
+
+        ``roster``: the one whose word counts, of the header's era, or of the next for a header at
+        its era's end. None is that of genesis: good for every era where nobody is elected, and else
+        for the first.
+        """
         header = self.header
         if header.market != market:
             raise InvalidError("a certificate of another market")
-        table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
+        if roster is None:
+            roster = of_genesis(genesis, market)
+        if genesis.parameters.elected_witnesses:
+            if header.era not in (roster.era, roster.era - 1):
+                raise InvalidError(f"a certificate of era {header.era} by that of {roster.era}")
+            if header.era == roster.era and header.roster != roster.digest:
+                raise InvalidError("a certificate under another roster")
         applied = Applied(header.epoch, header.root)
-        vouchers.verify_vouchers(self.vouchers, table, genesis.separator, market, applied)
+        vouchers.verify_vouchers(self.vouchers, roster.table, genesis.separator, market, applied)
 
 
 def from_item(value: codec.Value) -> Certificate:

@@ -1,8 +1,8 @@
 """Checkpoints: certified states that a node can start from (protocol/02-merkle.md, Checkpoints).
 
 A checkpoint is a certified state header and the skeletons of the three maps whose roots the header
-holds. It names every part of the state, so whoever knows the
-witnesses can fetch the state from anybody, piece by piece, and needs to trust none of them.
+holds. It names every part of the state, so whoever knows the witnesses can fetch the state from
+anybody, piece by piece, and needs to trust none of them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from orrange_p2p.core.certificates import Certificate
 from orrange_p2p.core.errors import InvalidError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.ids import Era, MarketId
 from orrange_p2p.core.matches import MATCH_KEY_BYTES, MAX_SAID_BYTES, terms_named
 from orrange_p2p.core.merkle import MapView
 from orrange_p2p.core.parts import Skeleton
+from orrange_p2p.core.roster import Roster, decode_roster
 from orrange_p2p.core.state import Leaves, StateView
 from orrange_p2p.core.vouchers import Voucher
 
@@ -50,28 +51,41 @@ class Checkpoint(NamedTuple):
     def part_names(self) -> tuple[bytes, ...]:
         """Everything to fetch, each once, before the terms are known."""
         skeletons = (self.orders, self.matches, self.accounts)
-        return tuple(dict.fromkeys(n for skeleton in skeletons for n in parts.names(skeleton)))
+        found = [name for skeleton in skeletons for name in parts.names(skeleton)]
+        return tuple(dict.fromkeys([*found, *self.header.rosters]))
 
     def encode(self) -> bytes:
         return codec.encode(self)
 
-    def verify(self, genesis: Genesis, market: MarketId) -> None:
-        """Raises ``PeerError`` unless a quorum of the witnesses stands for this state."""
+    def verify(self, genesis: Genesis, market: MarketId, roster: Roster | None = None) -> None:
+        """Raises ``PeerError`` unless a quorum of the witnesses stands for this state. ``roster``:
+        as of ``Certificate.verify``."""
         header = self.header
         if header.epoch % genesis.parameters.applied_interval_epochs:
             raise InvalidError("a checkpoint of an epoch that no witness reports")
         for name in ("orders", "matches", "accounts"):
             if parts.skeleton_root(getattr(self, name)) != getattr(header, name):
                 raise InvalidError(f"the skeleton of the {name} is not that of the header")
-        self.certificate.verify(genesis, market)
+        self.certificate.verify(genesis, market, roster)
 
     def check_part(self, name: bytes, data: bytes) -> None:
         """Raises ``PeerError`` if ``data`` is not the part of that name, one of ``part_names``."""
+        if name in self.header.rosters:
+            _roster(name, data)
+            return
         for skeleton, key_bytes in self._maps():
             if name in skeleton:
                 parts.decode_part(data, name, key_bytes)
                 return
         raise InvalidError("not a part of the checkpoint")
+
+    def rosters(self, blobs: Mapping[bytes, bytes]) -> dict[Era, Roster]:
+        """Those that the header names, by era. Errors as ``leaves``'."""
+        found = [_roster(name, blobs[name]) for name in self.header.rosters]
+        eras = [roster.era for roster in found]
+        if eras != [self.header.era, self.header.era + 1][: len(found)]:
+            raise InvalidError("the rosters of a checkpoint are of other eras")
+        return {Era(roster.era): roster for roster in found}
 
     def terms_named(self, blobs: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
         """What else to fetch, once all parts are here: the terms of matches, by their SHA-256."""
@@ -100,6 +114,13 @@ class Checkpoint(NamedTuple):
         )
 
 
+def _roster(name: bytes, data: bytes) -> Roster:
+    roster = decode_roster(data)
+    if roster.digest != name:
+        raise InvalidError("this is not the roster of that name")
+    return roster
+
+
 def check_terms(name: bytes, data: bytes) -> None:
     """Raises ``InvalidError`` if ``data`` are not the terms of that name."""
     if len(data) > MAX_SAID_BYTES or sha256(data).digest() != name:
@@ -124,11 +145,13 @@ class CertifiedState:
     """
 
     def __init__(
-        self, view: StateView, terms: Mapping[bytes, bytes], vouchers: tuple[Voucher, ...]
+        self, view: StateView, beside: Mapping[bytes, bytes], vouchers: tuple[Voucher, ...]
     ) -> None:
+        """``beside``: by their SHA-256 what the state names and its maps do not hold: terms of
+        matches, rosters."""
         self.view = view
         self.certificate = Certificate(view.header, vouchers)
-        self._terms = terms
+        self._beside = beside
 
     @property
     def header(self) -> StateHeader:
@@ -143,14 +166,14 @@ class CertifiedState:
     @property
     def names(self) -> tuple[bytes, ...]:
         """Everything that ``part`` answers for."""
-        return tuple(dict.fromkeys((*self.checkpoint.part_names, *self._terms)))
+        return tuple(dict.fromkeys((*self.checkpoint.part_names, *self._beside)))
 
     def part(self, name: bytes) -> bytes | None:
-        """The encoded part, or the terms, of that name."""
+        """The encoded part, terms or roster of that name."""
         for _, found in self._split:
             if name in found:
                 return parts.encode_part(found[name])
-        return self._terms.get(name)
+        return self._beside.get(name)
 
     @cached_property
     def _split(self) -> tuple[tuple[Skeleton, dict[bytes, MapView]], ...]:
@@ -174,11 +197,11 @@ class Snapshots:
         """Nothing before ``epoch`` is at hand; it is a checkpoint itself."""
         self._last_kept = epoch // self._interval
 
-    def add(self, view: StateView, terms: dict[bytes, bytes]) -> None:
-        """The state of an epoch that witnesses report."""
+    def add(self, view: StateView, beside: dict[bytes, bytes]) -> None:
+        """The state of an epoch that witnesses report; ``beside`` as in ``CertifiedState``."""
         if len(self._pending) >= MAX_PENDING:
             del self._pending[next(iter(self._pending))]
-        self._pending[view.header.epoch] = (view, terms)
+        self._pending[view.header.epoch] = (view, beside)
 
     def certify(self, epoch: int, vouchers: tuple[Voucher, ...]) -> None:
         """A quorum vouches for the root that the epoch has here too."""

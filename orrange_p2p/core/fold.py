@@ -62,8 +62,8 @@ from orrange_p2p.core.operations import (
     Side,
     TimeInForce,
 )
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.core.state import Leaves, MarketState
-from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import secp256k1
 
 _SIDES: Final = (Side.BUY, Side.SELL)
@@ -106,6 +106,8 @@ class EpochFacts(NamedTuple):
     """Authors whose fork the clock itself committed."""
     reports: tuple[tuple[Address, Epoch], ...] = ()
     """(witness, epoch) it reports as applied, from the committed ticks, in their order."""
+    next_roster: bytes = ZERO32
+    """Digest of the next era's roster, once it is due."""
 
 
 class Lapse(NamedTuple):
@@ -141,10 +143,9 @@ named one costs five times as much."""
 class Fold(MarketState):
     """One market: its state, and ``apply``, which takes it from one epoch to the next."""
 
-    def __init__(self, genesis: Genesis, market_id: MarketId, table: WitnessTable) -> None:
+    def __init__(self, genesis: Genesis, market_id: MarketId) -> None:
         super().__init__(genesis, market_id)
         self._separator = genesis.separator
-        self._table = table
         self._reported: dict[Address, Epoch] = {}
         self._seen_epoch = Epoch(0)
         self._unseen: deque[tuple[Epoch, list[Match]]] = deque()
@@ -159,14 +160,16 @@ class Fold(MarketState):
         self._refused: list[tuple[OrderId, Refusal]] = []
         self._returned: dict[LiveOrder, int] = {}
 
-    def begin_era(self, table: WitnessTable) -> None:
-        """Judge reports by another era's witnesses from the next epoch on."""
-        self._table = table
+    def begin_era(self, roster: Roster) -> None:
+        """Go on by another era's roster from the next epoch on: whose reports count, and what
+        authors are worth. Orders in the book keep what they were placed with."""
+        self.take_roster(roster)
+        table = roster.table
         self._reported = {w: e for w, e in self._reported.items() if table.weight_of(w) > 0}
 
-    def load(self, header: StateHeader, leaves: Leaves) -> None:
+    def load(self, header: StateHeader, leaves: Leaves, roster: Roster) -> None:
         """Become that state, and go on as if all epochs up to it had been applied here."""
-        super().load(header, leaves)
+        super().load(header, leaves, roster)
         self._reported = dict(header.reported)
         self._seen_epoch = header.seen
         # In the order in which they were added: agendas and deadlines keep it.
@@ -495,8 +498,8 @@ class Fold(MarketState):
         weight = 0
         reports = sorted(((e, w) for w, e in self._reported.items()), reverse=True)
         for epoch, witness in reports:
-            weight += self._table.weight_of(witness)
-            if weight >= self._table.quorum:
+            weight += self.roster.table.weight_of(witness)
+            if weight >= self.roster.table.quorum:
                 return epoch
         return Epoch(0)
 
@@ -625,6 +628,8 @@ class Fold(MarketState):
             facts.era,
             facts.era_opened_by,
             facts.era_end_ms,
+            self.roster.digest if self.parameters.elected_witnesses else ZERO32,
+            facts.next_roster,
             facts.round,
             facts.leader,
             self.seed,

@@ -123,9 +123,20 @@ class Parameters:
     """Size of that bucket."""
     open_orders: int = 4096
     """Most orders an author may have open or reserved."""
+    elected_witnesses: int = 0
+    """Seats of an era that the registry fills; 0: the witnesses of genesis stay for good."""
+    handover_ms: int = 600_000
+    """So long before an era ends, the state names the next one's roster."""
+    pin_ms: int = 1_800_000
+    """So long before an era ends, the registry is read for the next."""
 
     def __attrs_post_init__(self) -> None:
-        _at_least_one(self, *(field.name for field in attrs.fields(type(self))))
+        names = {field.name for field in attrs.fields(type(self))} - {"elected_witnesses"}
+        _at_least_one(self, *sorted(names))
+        if not 0 <= self.elected_witnesses <= MAX_WITNESSES:
+            raise ConfigError(f"elected_witnesses must be in 0 .. {MAX_WITNESSES}")
+        if self.elected_witnesses and not self.handover_ms < self.pin_ms < self.era_ms:
+            raise ConfigError("elections need handover_ms < pin_ms < era_ms")
 
 
 @attrs.frozen(slots=True)
@@ -154,6 +165,8 @@ class Genesis:
             raise ConfigError("the network's name must have 1 .. 64 bytes of printable text")
         if len(self.registry) != 20 or not 0 <= self.start_ms <= MAX_UINT63:
             raise ConfigError("registry must be an address and start_ms a time")
+        if self.parameters.elected_witnesses and not any(self.registry):
+            raise ConfigError("a network without a registry elects no witnesses")
         if not 1 <= len(self.witnesses) <= MAX_WITNESSES:
             raise ConfigError(f"a network needs 1 .. {MAX_WITNESSES} witnesses")
         if not self.markets:

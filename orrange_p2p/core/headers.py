@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
 from orrange_p2p.core.errors import InvalidError
-from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, Round, TimeMs
+from orrange_p2p.core.ids import ZERO32, Address, Digest, Epoch, Era, MarketId, Round, TimeMs
 from orrange_p2p.core.witnesses import MAX_WITNESSES
 
 MAX_HEADER_BYTES: Final = 4096
@@ -27,6 +27,11 @@ class StateHeader(NamedTuple):
     """The leader that closed the era before; zero for era 0."""
     era_end_ms: TimeMs
     """The first leader whose epoch time reaches this closes the era."""
+    roster: bytes
+    """Digest of the era's roster: who keeps the clock, and what authors are worth. Zero where
+    nobody is elected and that is in genesis."""
+    next_roster: bytes
+    """Of the next era's, once it is due; else zero."""
     round: Round
     """Round of the committed leader."""
     leader: Digest
@@ -50,6 +55,11 @@ class StateHeader(NamedTuple):
         return sha256(self.encode()).digest()
 
     @property
+    def rosters(self) -> tuple[bytes, ...]:
+        """Digests of the rosters that the state goes on by; none where nobody is elected."""
+        return tuple([name for name in (self.roster, self.next_roster) if name != ZERO32])
+
+    @property
     def closes_era(self) -> bool:
         """Whether the next epoch is the first of a new era, opened by this one's leader."""
         return self.time_ms >= self.era_end_ms
@@ -65,24 +75,26 @@ def decode_header(data: bytes) -> StateHeader:
 
 def from_item(value: codec.Value) -> StateHeader:
     """Raises ``MalformedError`` or ``InvalidError``."""
-    record = codec.array(value, 15, "state header")
-    reported = codec.items(record[12], MAX_WITNESSES, "reported of header")
+    record = codec.array(value, 17, "state header")
+    reported = codec.items(record[14], MAX_WITNESSES, "reported of header")
     header = StateHeader(
         MarketId(codec.octets(record[0], 32, "market of header")),
         Epoch(codec.uint(record[1], "epoch of header")),
         Era(codec.uint(record[2], "era of header")),
         Digest(codec.octets(record[3], 32, "era_opened_by of header")),
         TimeMs(codec.uint(record[4], "era_end_ms of header")),
-        Round(codec.uint(record[5], "round of header")),
-        Digest(codec.octets(record[6], 32, "leader of header")),
-        codec.octets(record[7], 32, "seed of header"),
-        TimeMs(codec.uint(record[8], "time of header")),
-        codec.octets(record[9], 32, "orders of header"),
-        codec.octets(record[10], 32, "matches of header"),
-        codec.octets(record[11], 32, "accounts of header"),
+        codec.octets(record[5], 32, "roster of header"),
+        codec.octets(record[6], 32, "next_roster of header"),
+        Round(codec.uint(record[7], "round of header")),
+        Digest(codec.octets(record[8], 32, "leader of header")),
+        codec.octets(record[9], 32, "seed of header"),
+        TimeMs(codec.uint(record[10], "time of header")),
+        codec.octets(record[11], 32, "orders of header"),
+        codec.octets(record[12], 32, "matches of header"),
+        codec.octets(record[13], 32, "accounts of header"),
         tuple([_report(item) for item in reported]),
-        Epoch(codec.uint(record[13], "seen of header")),
-        codec.octets(record[14], 32, "previous of header"),
+        Epoch(codec.uint(record[15], "seen of header")),
+        codec.octets(record[16], 32, "previous of header"),
     )
     witnesses = [witness for witness, _ in header.reported]
     if witnesses != sorted(set(witnesses)):

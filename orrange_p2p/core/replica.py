@@ -29,6 +29,7 @@ from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft
 from orrange_p2p.core.reveals import RevealVerifier
 from orrange_p2p.core.roots import Halt, RootReports
+from orrange_p2p.core.roster import Roster, RosterRequest, of_genesis
 from orrange_p2p.core.ticks import Applied, Tick, TickBody
 from orrange_p2p.core.witnesses import WitnessTable
 
@@ -92,7 +93,7 @@ class Replica:
         genesis: Genesis,
         market_id: MarketId,
         checkpoint_epochs: int = CHECKPOINT_EPOCHS,
-        new_fold: Callable[[Genesis, MarketId, WitnessTable], Fold] = Fold,
+        new_fold: Callable[[Genesis, MarketId], Fold] = Fold,
         new_cut: Callable[[WitnessTable], Cut] = Cut,
     ) -> None:
         """A market at its genesis. Of every ``checkpoint_epochs`` epochs the first that a quorum
@@ -101,13 +102,14 @@ class Replica:
         share what is equal (``sim.shared``)."""
         self.genesis = genesis
         self.market_id = market_id
-        self.table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
         self.era = Era(0)
+        self._rosters = {self.era: of_genesis(genesis, market_id)}
+        """Those of the present era, of the next one once it is known, and of the last one."""
         self.clock = Clock(self.table, self.era, self._era_seed(ZERO32))
         self.previous_clock: Clock | None = None
         """The era before: nodes behind us still ask for its last rounds."""
         self.logs = HeldLogs()
-        self.fold = new_fold(genesis, market_id, self.table)
+        self.fold = new_fold(genesis, market_id)
         self.committed_epoch = Epoch(0)
         """Latest epoch whose leader is committed; applied once the next one is, and its entries
         are here."""
@@ -118,10 +120,14 @@ class Replica:
         self._roots = RootReports(self.table)
         self._snapshots = Snapshots(checkpoint_epochs)
         self._cut = new_cut(self.table)
-        anchors = genesis.anchors(market_id)
-        self._verifiers = {witness: RevealVerifier(anchors[witness]) for witness in anchors}
+        self._verifiers: dict[bytes, RevealVerifier] = {}
+        """By anchor."""
         self._era_opened_by = Digest(ZERO32)
         self._era_end_ms: TimeMs | None = None
+        self._closed_by: Digest | None = None
+        """The leader that closed the present era, while the next one's roster is not known."""
+        self._named_next = ZERO32
+        """What the state says of the next era's roster, if we began after it did."""
         self._committed_ms = genesis.start_ms
         self._waiting: deque[_Committed] = deque()
         self._is_absorbed = False
@@ -148,40 +154,60 @@ class Replica:
 
         It goes on once it is given the ticks of the 64 rounds up to the checkpoint's leader, and of
         those after it that decide the two slots before; of a checkpoint that closed its era it
-        needs none. Raises ``PeerError`` for blobs that are not
-        what their names say, ``KeyError`` for missing ones.
+        needs none. Raises ``PeerError`` for blobs that are not what their names say, ``KeyError``
+        for missing ones.
         """
         self = cls(genesis, market_id, checkpoint_epochs)
         header = checkpoint.header
+        if genesis.parameters.elected_witnesses:
+            self._rosters = checkpoint.rosters(blobs)
+            self._named_next = header.next_roster
         fold = self.fold
-        fold.load(header, checkpoint.leaves(blobs))
+        self.era = header.era
+        fold.load(header, checkpoint.leaves(blobs), self.roster)
         heads = {}
         for address, account in fold.accounts.items():
             heads[address] = LogHead(account.next_seq, account.head)
             if not account.frozen:
                 self.logs.note_cut(address, account.next_seq, account.head)
-        frozen = [address for address, account in fold.accounts.items() if account.frozen]
-        self._cut = Cut(self.table, heads, frozen)
         self.committed_epoch = header.epoch
         self._committed_ms = header.time_ms
         self.vouched = Applied(header.epoch, header.root)
-        self._roots.resume(self.vouched, checkpoint.certificate.vouchers)
-        self._snapshots.resume(header.epoch)
         if header.closes_era:
-            self.era = header.era
             self._begin_era(header.leader)
             self.previous_clock = None
-            fold.begin_era(self.table)
+            fold.begin_era(self.roster)
         else:
-            self.era = header.era
             self._era_opened_by = header.era_opened_by
             self._era_end_ms = header.era_end_ms
             seed = self._era_seed(header.era_opened_by)
             point = CommitPoint(header.round, header.leader)
             self.clock = Clock(self.table, self.era, seed, resume_at=point)
+        # By the witnesses of the era that goes on, which need not be those of the checkpoint.
+        frozen = [address for address, account in fold.accounts.items() if account.frozen]
+        self._cut = Cut(self.table, heads, frozen)
+        self._roots = RootReports(self.table)
+        self._roots.resume(self.vouched, checkpoint.certificate.vouchers)
+        self._snapshots.resume(header.epoch)
         return self
 
     # --- what others ask ---
+
+    @property
+    def roster(self) -> Roster:
+        """Of the present era."""
+        return self._roster_of(self.era)
+
+    @property
+    def table(self) -> WitnessTable:
+        """The witnesses of the present era."""
+        return self.roster.table
+
+    def is_witness(self, address: Address, era: Era) -> bool:
+        """Whether ticks of this era by this address may count, as far as we know rosters."""
+        if era == self.era + 1 and self._next_roster is None:
+            return address in self.table
+        return era in (self.era, self.era + 1) and address in self._roster_of(era).table
 
     @property
     def epoch(self) -> Epoch:
@@ -252,7 +278,11 @@ class Replica:
     def pacemaker(self, witness: Address, last_signed: tuple[Era, int] | None) -> Pacemaker:
         """The pacemaker of a witness for the present era; make a new one when ``era`` changes."""
         parameters = self.genesis.parameters
-        signed = Round(last_signed[1]) if last_signed and last_signed[0] == self.era else None
+        signed = None
+        if last_signed is not None and last_signed[0] >= self.era:
+            # Of an era that it left it knows no more how far it got: it signs nothing in it.
+            is_past = last_signed[0] > self.era
+            signed = Round(parameters.rounds_per_era if is_past else last_signed[1])
         pace = Pace(
             parameters.min_round_ms,
             parameters.leader_timeout_ms,
@@ -264,9 +294,13 @@ class Replica:
         """What a witness's tick says, given where its pacemaker wants to go."""
         return TickBody(draft.parents, draft.heads, now_ms, self.vouched, reveal)
 
-    def reveal_position(self, era: Era, round: int) -> int:
-        """Position in the hash chains of a round of an era."""
-        return era * self.genesis.parameters.rounds_per_era + round
+    def reveal_position(self, witness: Address, round: int) -> int:
+        """Position of a round of the present era in a witness's hash chain. Raises
+        ``InvalidError`` for somebody who is none."""
+        seat = self.roster.seat_of(witness)
+        if seat is None:
+            raise InvalidError(f"0x{witness.hex()} is no witness of era {self.era}")
+        return (self.era - seat.since) * self.genesis.parameters.rounds_per_era + round
 
     # --- facts ---
 
@@ -299,22 +333,23 @@ class Replica:
         if self.halt is not None:
             return Effects(Taken.USELESS)
         if tick.era == self.era + 1:
-            share = MAX_EARLY_TICKS // len(self.table)
+            share = MAX_EARLY_TICKS // len((self._next_roster or self.roster).table)
             if sum(tick.witness == early.witness for early in self._early.values()) < share:
-                if tick.witness in self.table:
+                if self.is_witness(tick.witness, tick.era):
                     self._early[tick.digest] = tick
             return Effects(Taken.USELESS)
         if tick.era != self.era:
             return Effects(Taken.USELESS)  # a later one is no fault of the peer's: we are behind
-        verifier = self._verifiers.get(tick.witness)
-        if verifier is None:
+        seat = self.roster.seat_of(tick.witness)
+        if seat is None:
             return Effects(Taken.INVALID, reason="tick by an address that is no witness")
         if tick.round >= self.genesis.parameters.rounds_per_era:
             return Effects(Taken.INVALID, reason="tick of a round past the era's last")
         if tick.round > self.clock.highest_quorum_round + 1 + MAX_AHEAD_ROUNDS:
             return Effects(Taken.USELESS)  # before its reveal costs a hash for every round between
+        verifier = self._verifiers.setdefault(seat.anchor, RevealVerifier(seat.anchor))
         try:
-            verifier.check(self.reveal_position(tick.era, tick.round), tick.reveal)
+            verifier.check(self.reveal_position(tick.witness, tick.round), tick.reveal)
         except InvalidError as error:
             return Effects(Taken.INVALID, reason=str(error))
         added = self.clock.add(tick)
@@ -369,10 +404,10 @@ class Replica:
     # --- from decided leaders to epochs ---
 
     def _note_decided(self, added: Added) -> bool:
-        """Number the committed leaders. True if one of them closed the era."""
+        """Number the committed leaders. True if one of them closed the era, and the next began."""
         for decided in added.decided:
             leader = decided.leader
-            if leader is None:
+            if leader is None or self._closed_by is not None:
                 continue
             self.committed_epoch = Epoch(self.committed_epoch + 1)
             self._committed_ms = epoch_time(self._committed_ms, decided)
@@ -391,17 +426,79 @@ class Replica:
                     closes,
                 )
             )
-            if closes:
-                self._begin_era(leader.digest)
-                return True  # later rounds of the closed era are void
+            if closes:  # later rounds of the closed era are void
+                if self._next_roster is None:
+                    self._closed_by = leader.digest
+                else:
+                    self._begin_era(leader.digest)
+                    return True
         return False
 
     def _begin_era(self, closing: Digest) -> None:
         self.previous_clock = self.clock
+        self._rosters[Era(self.era + 1)] = self._roster_of(Era(self.era + 1))
+        self._rosters.pop(Era(self.era - 1), None)
         self.era = Era(self.era + 1)
         self._era_opened_by = closing
         self.clock = Clock(self.table, self.era, self._era_seed(closing))
         self._era_end_ms = None
+        self._closed_by = None
+        self._named_next = ZERO32
+        anchors = {seat.anchor for seat in self.roster.seats}
+        self._verifiers = {a: one for a, one in self._verifiers.items() if a in anchors}
+
+    # --- rosters ---
+
+    def _roster_of(self, era: Era) -> Roster:
+        """Raises ``KeyError`` for one that is not known yet, or not any more."""
+        found = self._rosters.get(era)
+        if found is None and not self.genesis.parameters.elected_witnesses:
+            return self._rosters[min(self._rosters)]
+        return self._rosters[era] if found is None else found
+
+    @property
+    def _next_roster(self) -> Roster | None:
+        if self.genesis.parameters.elected_witnesses:
+            return self._rosters.get(Era(self.era + 1))
+        return self.roster
+
+    @property
+    def wanted_roster(self) -> RosterRequest | None:
+        """The next era's roster, from when it can be read until it is given."""
+        parameters = self.genesis.parameters
+        if self._next_roster is not None or self._era_end_ms is None:
+            return None
+        pin_ms = TimeMs(self._era_end_ms - parameters.pin_ms)
+        return None if self._committed_ms < pin_ms else RosterRequest(Era(self.era + 1), pin_ms)
+
+    def give_roster(self, roster: Roster) -> Effects:
+        """Take the roster of the next era, as it was read off the home chain.
+
+        Until then no epoch is applied that has to name it, and no era begins by it. Raises
+        ``InvalidError`` if the state names another one: then this node has read another chain.
+        """
+        if self._next_roster is not None or roster.era != self.era + 1:
+            return Effects(Taken.DUPLICATE)
+        if self._named_next not in (ZERO32, roster.digest):
+            raise InvalidError(
+                f"the roster of era {roster.era} that was read at block {roster.pin.block} is not "
+                "the one that the network's state names"
+            )
+        self._rosters[roster.era] = roster
+        if self._closed_by is None:
+            return Effects(Taken.HELD, self._apply_ready())
+        self._begin_era(self._closed_by)
+        return self._with_early(Effects(Taken.HELD, self._apply_ready()))
+
+    def _next_named(self, committed: _Committed) -> bytes | None:
+        """The digest of the next era's roster for the header of an epoch: zero if it is not due
+        there; None if it is, and not known."""
+        parameters = self.genesis.parameters
+        due_ms = committed.era_end_ms - parameters.handover_ms
+        if not parameters.elected_witnesses or committed.time_ms < due_ms:
+            return ZERO32
+        roster = self._rosters.get(Era(committed.era + 1))
+        return None if roster is None else roster.digest
 
     def _era_seed(self, closing: bytes) -> bytes:
         """Draws the era's leaders. The closing leader is committed, so all nodes know it alike."""
@@ -415,6 +512,9 @@ class Replica:
         # The seed of an epoch is drawn from its successor's leader, so one always waits.
         while len(self._waiting) >= 2 and not self._blocking and self.halt is None:
             committed, successor = self._waiting[0], self._waiting[1]
+            next_roster = self._next_named(committed)
+            if next_roster is None:
+                break
             if not self._is_absorbed:
                 if not self._count_reports(committed.decided.history):
                     break
@@ -438,14 +538,16 @@ class Replica:
                 tuple(self._entries[d] for run in extension.runs for d in run.digests),
                 tuple(fork.author for fork in extension.forks),
                 tuple((t.witness, t.applied.epoch) for t in committed.decided.history),
+                next_roster,
             )
             outcome = self.fold.apply(facts)
             applied.append(AppliedEpoch(facts, outcome))
             self._note_applied(extension.runs, outcome)
             if committed.closes_era:
-                self._cut.begin_era(self.table)
-                self._roots.begin_era(self.table)
-                self.fold.begin_era(self.table)
+                following = self._roster_of(Era(committed.era + 1))
+                self._cut.begin_era(following.table)
+                self._roots.begin_era(following.table)
+                self.fold.begin_era(following)
         return tuple(applied)
 
     def _count_reports(self, ticks: tuple[Tick, ...]) -> bool:
@@ -477,7 +579,11 @@ class Replica:
         if outcome.epoch % self.genesis.parameters.applied_interval_epochs == 0:
             self.vouched = Applied(outcome.epoch, outcome.root)
             self._roots.note_own(outcome.epoch, outcome.root)
-            self._snapshots.add(self.fold.view(), self.fold.terms())
+            view = self.fold.view()
+            beside = self.fold.terms()
+            known = {roster.digest: roster for roster in self._rosters.values()}
+            beside |= {name: known[name].encode() for name in view.header.rosters}
+            self._snapshots.add(view, beside)
 
     def _remember(self, applied: Entry) -> None:
         """Keep what proves the entry was signed, without its operations."""

@@ -26,6 +26,7 @@ from orrange_p2p.core.ids import ZERO32, Address, Epoch, MarketId, MatchId, Orde
 from orrange_p2p.core.matches import MATCH_KEY_BYTES, Match, MatchGroup
 from orrange_p2p.core.merkle import MapView, SparseMerkleMap
 from orrange_p2p.core.parts import map_of
+from orrange_p2p.core.roster import Roster, of_genesis
 
 
 class Leaves(NamedTuple):
@@ -70,6 +71,7 @@ class MarketState:
         self.live_order_count = 0
         self.ended: list[LiveOrder] = []
         """Orders that ended in the epoch under way."""
+        self.roster = of_genesis(genesis, market_id)
         self._reputations = {author.address: author.reputation for author in genesis.authors}
         self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
         self._matches_map = SparseMerkleMap(MATCH_KEY_BYTES)
@@ -78,8 +80,8 @@ class MarketState:
         self._changed_accounts: list[Account] = []
         self._changed_match_groups: list[MatchGroup] = []
 
-    def load(self, header: StateHeader, leaves: Leaves) -> None:
-        """Become the state that these are, out of that of genesis.
+    def load(self, header: StateHeader, leaves: Leaves, roster: Roster) -> None:
+        """Become the state that these are, out of that of genesis. ``roster``: of its era.
 
         The leaves are certain already, by the header's roots; what they imply is made anew. Raises
         ``MalformedError`` for leaves that no state can have, ``KeyError`` for missing terms.
@@ -102,6 +104,8 @@ class MarketState:
                 self.market, self.market_id, leaf, leaves.terms
             ):
                 self.matches[match.id] = match
+        self.roster = roster
+        self._reputations = {one.author: one.reputation for one in roster.standings}
         self._orders_map = map_of([leaves.orders], ORDER_KEY_BYTES)
         self._matches_map = map_of([leaves.matches], MATCH_KEY_BYTES)
         self._accounts_map = map_of([leaves.accounts], ACCOUNT_KEY_BYTES)
@@ -112,10 +116,23 @@ class MarketState:
         self.header = header
         self.root = header.root
 
+    def take_roster(self, roster: Roster) -> None:
+        """What authors are worth from now on; a session key is worth what its owner is."""
+        if roster is self.roster:
+            return
+        self.roster = roster
+        self._reputations = {one.author: one.reputation for one in roster.standings}
+        for address, account in self.accounts.items():
+            owner = address if account.binding is None else account.binding.owner
+            reputation = self._reputations.get(owner, 0)
+            if reputation != account.reputation:
+                account.reputation = reputation
+                self.touch(account)
+
     # --- who is where ---
 
     def is_listed(self, author: Address) -> bool:
-        """Whether genesis names this author."""
+        """Whether the era's roster names this author."""
         return author in self._reputations
 
     def is_eligible(self, author: Address) -> bool:

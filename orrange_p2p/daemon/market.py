@@ -211,7 +211,7 @@ class MarketNode:
             self._note_heard(fact)
             top = replica.clock.highest_quorum_round + MAX_TICKS_AHEAD
             is_near = fact.round <= top if fact.era == replica.era else fact.era == replica.era + 1
-            is_near = is_near and fact.witness in replica.table
+            is_near = is_near and replica.is_witness(fact.witness, fact.era)
             name = (fact.witness, int(fact.era), int(fact.round))
             return is_near and self._twins.admit(name, fact.digest, self._is_needed)
         fold = replica.fold

@@ -40,6 +40,9 @@ class WitnessLoop:
         node = self._node
         while True:
             changed = node.changed
+            if self._signer.address not in node.replica.table:  # not elected for this era
+                await changed.wait()
+                continue
             pacemaker = await self._current_pacemaker()
             if self._signing.why_no_tick(node.market_id, node.replica.era) is not None:
                 with trio.move_on_after(LOOK_EVERY_S):
@@ -58,7 +61,7 @@ class WitnessLoop:
                 continue
             replica = node.replica
             era = replica.era
-            reveal = self._chain.reveal(replica.reveal_position(era, step.round))
+            reveal = self._chain.reveal(replica.reveal_position(self._signer.address, step.round))
             body = replica.tick_body(step, TimeMs(node.clock.wall_ms()), reveal)
             draft = ticks.draft(
                 node.genesis.separator,

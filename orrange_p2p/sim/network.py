@@ -361,7 +361,7 @@ class Network:
 
     def _tick(self, node: Node, witness: Witnessing, step: TickDraft) -> None:
         replica = node.replica
-        reveal = witness.chain.reveal(replica.reveal_position(replica.era, step.round))
+        reveal = witness.chain.reveal(replica.reveal_position(witness.signer.address, step.round))
         draft = ticks.draft(
             self._genesis.separator,
             replica.market_id,

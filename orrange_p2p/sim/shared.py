@@ -21,6 +21,7 @@ from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address, Digest, Epoch, MarketId
 from orrange_p2p.core.replica import Replica
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.core.state import StateView
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.core.witnesses import WitnessTable
@@ -48,14 +49,14 @@ class SharedMachines:
         return Replica(
             self._genesis,
             self._market_id,
-            new_fold=cast("Callable[[Genesis, MarketId, WitnessTable], Fold]", self._new_fold),
+            new_fold=cast("Callable[[Genesis, MarketId], Fold]", self._new_fold),
             new_cut=cast("Callable[[WitnessTable], Cut]", self._new_cut),
         )
 
-    def _new_fold(self, genesis: Genesis, market_id: MarketId, table: WitnessTable) -> SharedFold:
+    def _new_fold(self, genesis: Genesis, market_id: MarketId) -> SharedFold:
         if self._fold_root is None:
-            self._fold_root = _FoldState(None, None, Fold(genesis, market_id, table), None)
-        return SharedFold(genesis, self._fold_root, lambda: Fold(genesis, market_id, table))
+            self._fold_root = _FoldState(None, None, Fold(genesis, market_id), None)
+        return SharedFold(genesis, self._fold_root, lambda: Fold(genesis, market_id))
 
     def _new_cut(self, table: WitnessTable) -> SharedCut:
         if self._cut_root is None:
@@ -75,7 +76,7 @@ class _FoldState:
     def __init__(
         self,
         parent: _FoldState | None,
-        operation: EpochFacts | WitnessTable | None,
+        operation: EpochFacts | Roster | None,
         machine: Fold,
         outcome: EpochOutcome | None,
     ) -> None:
@@ -156,13 +157,13 @@ class SharedFold:
         assert known.outcome is not None
         return known.outcome
 
-    def begin_era(self, table: WitnessTable) -> None:
-        key = _key_of(table)
-        known = self.state.children.get(key)
+    def begin_era(self, roster: Roster) -> None:
+        known = self.state.children.get(roster.digest)
         if known is None:
             machine = self._take_machine()
-            machine.begin_era(table)
-            known = self.state.children[key] = _FoldState(self.state, table, machine, None)
+            machine.begin_era(roster)
+            known = _FoldState(self.state, roster, machine, None)
+            self.state.children[roster.digest] = known
         self.state = known
 
     def _take_machine(self) -> Fold:

@@ -33,7 +33,6 @@ from orrange_p2p.core.ids import (
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Accept, Accepted, Delegate, Evidence, Operation, Place, Side
 from orrange_p2p.core.state import Leaves
-from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto.hashes import sha256
 
 KEYS = sorted((Key(1 + i) for i in range(6)), key=lambda key: key.address)
@@ -64,8 +63,7 @@ class History:
         self.genesis = make_genesis(4, authors=authors, is_open=is_open, **parameters)
         self.market = self.genesis.markets[0]
         self.market_id = self.market.id
-        weights = {w.address: w.weight for w in self.genesis.witnesses}
-        self.fold = Fold(self.genesis, self.market_id, WitnessTable(weights))
+        self.fold = Fold(self.genesis, self.market_id)
         self.facts: list[EpochFacts] = []
         self.outcomes: list[EpochOutcome] = []
         self.heads: dict[Address, tuple[int, Digest]] = {}
@@ -134,9 +132,9 @@ class History:
             tuple(view.accounts.items()),
             {sha256(said): said for said in terms},
         )
-        weights = {w.address: w.weight for w in self.genesis.witnesses}
-        self.fold = Fold(self.genesis, self.market_id, WitnessTable(weights))
-        self.fold.load(decode_header(view.header.encode()), leaves)
+        roster = self.fold.roster
+        self.fold = Fold(self.genesis, self.market_id)
+        self.fold.load(decode_header(view.header.encode()), leaves, roster)
         assert self.fold.root == before.root
 
     # Epochs.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from coincurve import PrivateKey
 
@@ -42,10 +43,12 @@ from orrange_p2p.core.operations import (
 from orrange_p2p.core.pacemaker import Pacemaker, TickDraft, Wait
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.roster import Roster, RosterRequest
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickBody
 from orrange_p2p.crypto import secp256k1
 
 CHAIN_LENGTH = 16_384
+NO_REGISTRY = Address(bytes(20))
 START_MS = 1_700_000_000_000
 
 
@@ -69,6 +72,7 @@ def make_genesis(
     *,
     authors: Sequence[ListedAuthor] = (),
     is_open: bool = True,
+    registry: Address = NO_REGISTRY,
     **parameters: int,
 ) -> Genesis:
     """A network of one market; parameters as given, the rest small enough to bite."""
@@ -76,7 +80,7 @@ def make_genesis(
     return Genesis(
         "test",
         "eip155:31337",
-        Address(bytes(20)),
+        registry,
         TimeMs(START_MS),
         is_open,
         Parameters(**(chosen | parameters)),
@@ -185,6 +189,8 @@ class Node:
         self.lives: list[list[AppliedEpoch]] = []
         """The epochs of each life before a crash."""
         self.evidence: list[Evidence] = []
+        self.reads_at: dict[int, int] = {}
+        self.reads_within_ms = 1000
         self.alive = True
         self.start()
 
@@ -217,6 +223,15 @@ class Node:
                     self.take(fact)
             if self._progress() == before:
                 return
+
+    def catch_up(self, facts: Sequence[Entry | Tick]) -> None:
+        """The same, reading the home chain at once."""
+        while True:
+            self.take_all(facts)
+            wanted = self.replica.wanted_roster
+            if wanted is None:
+                return
+            self.epochs += self.replica.give_roster(self.network.elect(wanted)).epochs
 
     def _progress(self) -> tuple[int, ...]:
         clock = self.replica.clock
@@ -263,7 +278,7 @@ class Node:
 
     def poll(self) -> None:
         """Tick if it is time."""
-        if not self.alive:
+        if not self.alive or self.key.address not in self.replica.table:
             return
         now = TimeMs(START_MS + self.network.now)
         step = self.pacemaker.poll(now)
@@ -272,6 +287,18 @@ class Node:
         self.signed = (self.replica.era, step.round)
         self.pacemaker.note_ticked(step, now)
         self.tick(step, now)
+
+    def read_roster(self) -> None:
+        """Read the home chain, each node when it gets to it."""
+        wanted = self.replica.wanted_roster
+        if not self.alive or wanted is None:
+            return
+        at = self.reads_at.setdefault(
+            wanted.era, self.network.now + self.network.dice.randint(0, self.reads_within_ms)
+        )
+        if self.network.now >= at:
+            self.epochs += self.replica.give_roster(self.network.elect(wanted)).epochs
+            self._pace()
 
     def tick(self, step: TickDraft, now: TimeMs) -> None:
         tick = self.sign(step.round, self.body(step, now))
@@ -282,7 +309,7 @@ class Node:
         return [other for other in self.network.nodes if other is not self]
 
     def body(self, step: TickDraft, now: TimeMs) -> TickBody:
-        position = self.replica.reveal_position(self.replica.era, step.round)
+        position = self.replica.reveal_position(self.key.address, step.round)
         return self.replica.tick_body(step, now, CHAINS[self.number].reveal(position))
 
     def sign(self, round: int, body: TickBody) -> Tick:
@@ -360,10 +387,16 @@ class Network:
         loss: float = 0.0,
         liars: int = 0,
         replica_class: Callable[[Genesis, MarketId], Replica] = Replica,
-        **parameters: int,
+        listed: Sequence[ListedAuthor] = (),
+        candidates: int = 0,
+        elect: Callable[[RosterRequest], Roster] | None = None,
+        **parameters: Any,
     ) -> None:
+        """``elect``: what nodes read off the home chain. ``candidates``: nodes that are no
+        witnesses of genesis."""
         self.dice = random.Random(seed)
-        self.genesis = make_genesis(witnesses, **parameters)
+        self.genesis = make_genesis(witnesses, authors=listed, **parameters)
+        self._elect = elect
         self.market_id = self.genesis.markets[0].id
         self.replica_class = replica_class
         self.now = 0
@@ -373,10 +406,11 @@ class Network:
         self.sequence = 0
         self.refused = 0
         """Facts that a replica called objectively wrong."""
-        self.group = [0] * witnesses
+        self.group = [0] * (witnesses + candidates)
         """Nodes of one group reach each other; all are of group 0 unless the network is parted."""
         self.nodes: list[Node] = [
-            (Liar if number < liars else Node)(self, number) for number in range(witnesses)
+            (Liar if number < liars else Node)(self, number)
+            for number in range(witnesses + candidates)
         ]
         self.authors = [Author(Key(1 + i), self.genesis, self.dice) for i in range(authors)]
         self.accepts = True
@@ -388,6 +422,10 @@ class Network:
     @property
     def honest(self) -> list[Node]:
         return [node for node in self.nodes if node.is_honest]
+
+    def elect(self, request: RosterRequest) -> Roster:
+        assert self._elect is not None
+        return self._elect(request)
 
     def make_replica(self, node: Node) -> Replica:
         return self.replica_class(self.genesis, self.market_id)
@@ -461,6 +499,7 @@ class Network:
             while self.queue and self.queue[0][0] <= self.now:
                 heapq.heappop(self.queue)[2]()
             for node in self.nodes:
+                node.read_roster()
                 node.poll()
             if write_every_ms and self.now >= self.next_write:
                 self.next_write = self.now + write_every_ms

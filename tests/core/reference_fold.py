@@ -583,6 +583,8 @@ class ReferenceFold:
                     facts.era,
                     facts.era_opened_by,
                     facts.era_end_ms,
+                    bytes(32),
+                    facts.next_roster,
                     facts.round,
                     facts.leader,
                     self.seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from network import Key, Network, Node, what_of
@@ -24,6 +25,7 @@ from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Epoch, MarketId, TimeMs
 from orrange_p2p.core.operations import CancelAll
 from orrange_p2p.core.replica import Replica
+from orrange_p2p.core.roster import RosterRequest
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.core.vouchers import Voucher
 
@@ -37,12 +39,12 @@ def replica_of_many_checkpoints(genesis: Genesis, market_id: MarketId) -> Replic
 class Recorded:
     """A network that keeps every checkpoint that its second node ever had."""
 
-    def __init__(self, seed: int, **how: int | float) -> None:
+    def __init__(self, seed: int, **how: Any) -> None:
         self.network = Network(
             seed,
             replica_class=replica_of_many_checkpoints,
             applied_interval_epochs=INTERVAL,
-            **how,  # type: ignore[arg-type]
+            **how,
         )
         self.node = self.network.nodes[1]
         self.checkpoints: dict[int, CertifiedState] = {}
@@ -68,7 +70,10 @@ def blobs_of(state: CertifiedState) -> dict[bytes, bytes]:
 def join(network: Network, state: CertifiedState, facts: list[Entry | Tick]) -> Node:
     """A node that knows nothing but genesis, a checkpoint and what lies after it."""
     checkpoint = decode_checkpoint(state.checkpoint.encode())
-    checkpoint.verify(network.genesis, network.market_id)
+    era = checkpoint.certificate.vouched_in
+    is_elected = era > 0 and network.genesis.parameters.elected_witnesses > 0
+    roster = network.elect(RosterRequest(era, TimeMs(0))) if is_elected else None
+    checkpoint.verify(network.genesis, network.market_id, roster)
     joined = Node(network, 1)
     joined.replica = Replica.resume(
         network.genesis, network.market_id, checkpoint, blobs_of(state), INTERVAL
@@ -78,7 +83,7 @@ def join(network: Network, state: CertifiedState, facts: list[Entry | Tick]) -> 
     assert joined.replica.root == header.root
     rest = [fact for fact in facts if not lies_before(fact, state, heads)]
     network.dice.shuffle(rest)
-    joined.take_all(rest)
+    joined.catch_up(rest)
     return joined
 
 
@@ -109,7 +114,7 @@ def test_whoever_joins_at_any_checkpoint_computes_the_same(seed: int) -> None:
     recorded = Recorded(seed, loss=0.1)
     recorded.run(4000)
     recorded.network.fork(recorded.network.authors[1])
-    recorded.run(10_000)
+    recorded.run(12_000)
     recorded.network.settle()
     check_all(recorded, 6)
 

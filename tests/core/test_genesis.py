@@ -72,9 +72,10 @@ def test_every_field_changes_the_network() -> None:
         attrs.evolve(network, witnesses=(Witness(b"\x11" * 20, 2, (b"\x22" * 32,)),)),  # type: ignore[arg-type]
         attrs.evolve(network, witnesses=(Witness(b"\x11" * 20, 1, (b"\x23" * 32,)),)),  # type: ignore[arg-type]
     ]
+    registry = b"\x01" * 20
     for field in attrs.fields(Parameters):
         changed = attrs.evolve(network.parameters, **{field.name: field.default + 1})
-        others.append(attrs.evolve(network, parameters=changed))
+        others.append(attrs.evolve(network, parameters=changed, registry=registry))
     ids = {one.network_id for one in (network, *others)}
     separators = {one.separator for one in (network, *others)}
     assert len(ids) == len(separators) == len(others) + 1
@@ -107,6 +108,11 @@ def parameters(draw: st.DrawFn) -> Parameters:
     values["rounds_per_era"] = draw(st.integers(65, (1 << 63) - 1))
     longest = min((values["rounds_per_era"] - 64) * values["min_round_ms"], (1 << 63) - 1)
     values["era_ms"] = draw(st.integers(1, longest))
+    values["elected_witnesses"] = 0
+    if values["era_ms"] > 2 and draw(st.booleans()):
+        values["elected_witnesses"] = draw(st.integers(1, 32))
+        values["pin_ms"] = draw(st.integers(2, values["era_ms"] - 1))
+        values["handover_ms"] = draw(st.integers(1, values["pin_ms"] - 1))
     return Parameters(**values)
 
 
@@ -123,7 +129,7 @@ def networks(draw: st.DrawFn) -> Genesis:
         # What does not print is refused, a no-break space too: see the test below.
         name=draw(st.text(st.characters().filter(str.isprintable), min_size=1, max_size=16)),
         home_chain=f"eip155:{draw(st.integers(0, 10**9))}",
-        registry=draw(addresses),
+        registry=draw(addresses.filter(any)),
         start_ms=TimeMs(draw(st.integers(0, (1 << 63) - 1))),
         open=draw(st.booleans()),
         parameters=draw(parameters()),

@@ -284,7 +284,7 @@ async def test_a_witness_that_signs_without_end_fills_no_disk() -> None:
         clock = node.replica.clock
         round = Round(clock.highest_quorum_round + 1)
         parents = tuple(sorted(clock.adoptable(Round(round - 1)).values()))
-        reveal = liar.chain.reveal(node.replica.reveal_position(node.replica.era, round))
+        reveal = liar.chain.reveal(node.replica.reveal_position(liar.witness.address, round))
         for at in range(50):
             body = TickBody(parents, (), TimeMs(at), Applied(Epoch(0), bytes(32)), reveal)
             draft = ticks.draft(

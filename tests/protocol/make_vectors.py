@@ -873,6 +873,8 @@ def certificate_of(orders: bytes, epoch: int = 8, witnesses: int = 3) -> Certifi
         1,
         *digests("closing leader"),
         START_MS + 3_600_000,
+        ZERO32,
+        ZERO32,
         9,
         *digests("leader"),
         sha256(b"seed").digest(),
@@ -1565,8 +1567,7 @@ class Story:
     def __init__(self, name: str, genesis: Genesis = GENESIS) -> None:
         self.name = name
         self.genesis = genesis
-        weights = {w.address: w.weight for w in genesis.witnesses}
-        self.fold = Fold(genesis, MARKET.id, WitnessTable(weights))
+        self.fold = Fold(genesis, MARKET.id)
         self.heads: dict[str, tuple[int, bytes]] = {}
         self.epochs: list[Json] = []
         self.last: Any = None
