@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0x40df273f1351e0e6489c65e04244a3c57e69222739595f97882fba6b74b48d85"
+ROOT_OF_1500 = "0x7e9fd9a4a085459ad6c287e5e29f8712b87d835a6b701053fb128432bd0ab880"
 
 
 @pytest.fixture(scope="module")
