@@ -16,6 +16,7 @@ from orrange_p2p.core.ids import Era, MarketId
 from orrange_p2p.core.roster import Roster, of_genesis
 from orrange_p2p.core.ticks import Applied
 from orrange_p2p.core.vouchers import Voucher
+from orrange_p2p.core.witnesses import WitnessTable
 
 
 class Certificate(NamedTuple):
@@ -40,15 +41,16 @@ class Certificate(NamedTuple):
         header = self.header
         if header.market != market:
             raise InvalidError("a certificate of another market")
-        if roster is None:
-            roster = of_genesis(genesis, market)
+        table = WitnessTable({w.address: w.weight for w in genesis.witnesses})
         if genesis.parameters.elected_witnesses:
+            roster = roster or of_genesis(genesis, market)
+            table = roster.table
             if header.era not in (roster.era, roster.era - 1):
                 raise InvalidError(f"a certificate of era {header.era} by that of {roster.era}")
             if header.era == roster.era and header.roster != roster.digest:
                 raise InvalidError("a certificate under another roster")
         applied = Applied(header.epoch, header.root)
-        vouchers.verify_vouchers(self.vouchers, roster.table, genesis.separator, market, applied)
+        vouchers.verify_vouchers(self.vouchers, table, genesis.separator, market, applied)
 
 
 def from_item(value: codec.Value) -> Certificate:

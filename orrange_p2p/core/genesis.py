@@ -32,6 +32,7 @@ PROTOCOL_VERSION: Final = "1"
 DOMAIN_NAME: Final = "Orrange"
 CLOSING_ROUNDS: Final = 64
 """Rounds of an era beyond its time, in which the leader that closes it gets committed."""
+NO_ADDRESS: Final = Address(bytes(20))
 SETTLEMENT_KINDS: Final = ("atomic", "htlc", "escrow")
 
 
@@ -129,6 +130,8 @@ class Parameters:
     """So long before an era ends, the state names the next one's roster."""
     pin_ms: int = 1_800_000
     """So long before an era ends, the registry is read for the next."""
+    bond_unit: int = 1
+    """Smallest units of the bond token in a micro-unit: 10^12 for a token of 18 decimals."""
 
     def __attrs_post_init__(self) -> None:
         names = {field.name for field in attrs.fields(type(self))} - {"elected_witnesses"}
@@ -158,9 +161,13 @@ class Genesis:
     authors: tuple[Author, ...]
     """Ascending by address."""
     markets: tuple[Market, ...]
+    settlement: Address = NO_ADDRESS
+    """The network's ``Settlement`` on the home chain, which reputation reads; zero if none."""
 
     def __attrs_post_init__(self) -> None:
         evm_chain_id(self.home_chain)
+        if len(self.settlement) != 20:
+            raise ConfigError("settlement must be an address")
         if not 1 <= len(self.name.encode()) <= 64 or not self.name.isprintable():
             raise ConfigError("the network's name must have 1 .. 64 bytes of printable text")
         if len(self.registry) != 20 or not 0 <= self.start_ms <= MAX_UINT63:
@@ -199,6 +206,7 @@ class Genesis:
                 tuple(attrs.astuple(witness) for witness in self.witnesses),
                 tuple(attrs.astuple(author) for author in self.authors),
                 tuple(attrs.astuple(market) for market in self.markets),
+                self.settlement,
             )
         )
 
@@ -309,7 +317,7 @@ def _literal(value: _Scalar) -> str:
 
 _Record = TypeVar("_Record")
 _Scalar = int | str | bytes | tuple[bytes, ...]
-_BYTES: Final = {"address": 20, "registry": 20, "anchors": 32}
+_BYTES: Final = {"address": 20, "registry": 20, "settlement": 20, "anchors": 32}
 _NESTED: Final = {"parameters", "witnesses", "authors", "markets"}
 
 
@@ -333,7 +341,7 @@ def _scalar(name: str, field: Any, value: Any, where: str) -> _Scalar:
         if not isinstance(value, list):
             raise ConfigError(f"{where}: {name!r} must be a list")
         return tuple(_hex(name, item, where) for item in value)
-    if name in _BYTES:
+    if name in _BYTES and field.type != "str":  # a market has a kind of settlement
         return _hex(name, value, where)
     if field.type in ("bool", "str"):
         if type(value).__name__ != field.type:

@@ -211,6 +211,31 @@ class EvmChain:
             first = end + 1
         return found
 
+    async def agreed_logs(self, wanted: LogFilter, first: int, last: int) -> Sequence[Log]:
+        """The same of final blocks: all endpoints that answer have to say the same."""
+        request = {**filter_request(wanted), "fromBlock": hex(first), "toBlock": hex(last)}
+        try:
+            found = await self._endpoints.agree("eth_getLogs", [request], answers.logs)
+        except (RefusedError, OversizedError):
+            if first == last:
+                raise
+            middle = (first + last) // 2
+            early = await self.agreed_logs(wanted, first, middle)
+            return [*early, *await self.agreed_logs(wanted, middle + 1, last)]
+        assert found is not None, "null is no list"
+        if found and not first <= found[0].block_number <= found[-1].block_number <= last:
+            raise MalformedError("the endpoint's logs are of other blocks")
+        return found
+
+    async def agreed_block(self, number: int) -> Block:
+        """A final block: likewise. Raises ``UnreachableError`` if nobody has it."""
+        block = await self._endpoints.agree(
+            "eth_getBlockByNumber", [hex(number), False], answers.maybe(answers.block)
+        )
+        if block is None or block.number != number:
+            raise UnreachableError(f"no endpoint has block {number}")
+        return block
+
     async def first_block(self, time_s: int) -> int:
         """Number of the first block stamped ``time_s`` or later; of the one after the head if there
         is none."""

@@ -1,0 +1,206 @@
+"""What chains show of each account, put together from their events (protocol/11-reputation.md).
+
+A pure function of the set of events up to a block: in which order they were read, in what pages,
+over which endpoints and how often a node restarted meanwhile makes no difference.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from orrange_p2p.core import reputation
+from orrange_p2p.core.assets import evm_chain_id
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.ids import Address
+from orrange_p2p.core.reputation import Bond, Default, History, Place, Score, Settled
+
+__all__ = ["ChainEvent", "EventKind", "Standings", "day_of", "histories", "standings"]
+
+DAY_S: Final = 86_400
+NOBODY: Final = Address(bytes(20))
+
+
+class EventKind(enum.IntEnum):
+    """What happened. Kept by number: a number never changes its meaning."""
+
+    BONDED = 0
+    """``subject`` bonded ``amount``; all of its bond is locked until ``until_s``."""
+    UNBONDING = 1
+    """``amount`` of the bond of ``subject`` is on its way out."""
+    BOUND = 2
+    """The key ``other`` acts for ``subject``."""
+    SLASHED = 3
+    """The key ``other`` of ``subject`` was convicted."""
+    SETTLED = 4
+    """``subject`` bought from ``other``: ``amount`` of quote was burned, ``paid`` of it paid for
+    ``lots`` smallest units of base."""
+    DEFAULTED = 5
+    """``subject`` lacked ``amount`` of the token ``other``."""
+
+
+class ChainEvent(NamedTuple):
+    """One event of a final block."""
+
+    place: Place
+    kind: EventKind
+    time_s: int
+    """Of its block."""
+    subject: Address
+    other: Address = NOBODY
+    amount: int = 0
+    until_s: int = 0
+    market: bytes = b""
+    """Of a settled trade, 32 bytes."""
+    paid: int = 0
+    lots: int = 0
+
+
+def day_of(time_s: int) -> int:
+    """Days since 1970-01-01, as blocks count them."""
+    return time_s // DAY_S
+
+
+class _Making:
+    """A history in the making."""
+
+    __slots__ = ("bonds", "defaults", "forked", "locked_until_s", "registered_s", "settled")
+
+    def __init__(self) -> None:
+        self.registered_s: int | None = None
+        self.bonds: list[tuple[Place, int]] = []
+        """What is left of each in smallest units, oldest first."""
+        self.locked_until_s = 0
+        self.settled: list[Settled] = []
+        self.defaults: list[Default] = []
+        self.forked = False
+
+
+def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, History]:
+    """The history of every account that the events name, by owner: what a bound key did counts for
+    whom it is bound to, also what it did before, since it is bound for ever."""
+    ordered = sorted(events)
+    owner_of = {event.other: event.subject for event in ordered if event.kind is EventKind.BOUND}
+    rates = _Rates(genesis)
+    making: dict[Address, _Making] = {}
+
+    def of(account: Address) -> _Making:
+        return making.setdefault(owner_of.get(account, account), _Making())
+
+    for event in ordered:
+        kind, day = event.kind, day_of(event.time_s)
+        if kind is EventKind.SETTLED:
+            rates.note(event)
+            burned = rates.of_quote(event.market, event.amount)
+            if burned is not None:
+                for side in (event.subject, event.other):
+                    of(side).settled.append(Settled(event.place, burned, day))
+            continue
+        one = of(event.subject)
+        if kind is EventKind.DEFAULTED:
+            one.defaults.append(Default(event.place, rates.of_token(event), day))
+            continue
+        if one.registered_s is None:
+            one.registered_s = event.time_s
+        if kind is EventKind.BONDED:
+            one.bonds.append((event.place, event.amount))
+            one.locked_until_s = event.until_s
+        elif kind is EventKind.UNBONDING:
+            _take_out(one.bonds, event.amount)
+        elif kind is EventKind.SLASHED:
+            one.bonds.clear()
+            one.forked = True
+    unit = genesis.parameters.bond_unit
+    return {account: _history(account, one, unit) for account, one in making.items()}
+
+
+def _history(account: Address, one: _Making, unit: int) -> History:
+    until_day = day_of(one.locked_until_s)
+    bonds = [Bond(place, amount // unit, until_day) for place, amount in one.bonds]
+    return History(
+        account,
+        # Who never registered is no day old at any time.
+        (1 << 62) if one.registered_s is None else day_of(one.registered_s),
+        tuple(bonds),
+        tuple(one.settled),
+        tuple(one.defaults),
+        one.forked,
+    )
+
+
+def _take_out(bonds: list[tuple[Place, int]], amount: int) -> None:
+    """The oldest first: all have the same lock."""
+    while amount > 0 and bonds:
+        place, left = bonds.pop(0)
+        if left > amount:
+            bonds.insert(0, (place, left - amount))
+        amount -= left
+
+
+class _Rates:
+    """Amounts in micro-units of the bond asset, by the rates of genesis and no oracle."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._markets = {bytes(market.id): market for market in genesis.markets}
+        home = f"eip155:{evm_chain_id(genesis.home_chain)}/erc20:0x"
+        self._quotes: dict[str, tuple[int, int]] = {}
+        self._bases: dict[str, bytes] = {}
+        for market in genesis.markets:
+            rate = (market.rate_numerator, market.rate_denominator)
+            self._quotes.setdefault(market.quote.lower().removeprefix(home), rate)
+            self._bases.setdefault(market.base.lower().removeprefix(home), bytes(market.id))
+        self._last: dict[bytes, tuple[int, int]] = {}
+        """By market (paid, lots) of the last settled trade."""
+
+    def note(self, event: ChainEvent) -> None:
+        if event.market in self._markets and event.lots > 0:
+            self._last[event.market] = (event.paid, event.lots)
+
+    def of_quote(self, market: bytes, amount: int) -> int | None:
+        """None for a market that is none of the network's."""
+        found = self._markets.get(market)
+        if found is None:
+            return None
+        return amount * found.rate_numerator // found.rate_denominator
+
+    def of_token(self, event: ChainEvent) -> int:
+        """What somebody lacked: quote at its rate, base at the price of the last trade that was
+        settled before; 0 if there was none."""
+        token = event.other.hex()
+        if token in self._quotes:
+            numerator, denominator = self._quotes[token]
+            return event.amount * numerator // denominator
+        market = self._bases.get(token, b"")
+        if market not in self._last:
+            return 0
+        paid, lots = self._last[market]
+        worth = self.of_quote(market, event.amount * paid // lots)
+        assert worth is not None
+        return worth
+
+
+class Standings(NamedTuple):
+    """All accounts at a block."""
+
+    chain: str
+    block: int
+    hash: bytes
+    day: int
+    scores: tuple[Score, ...]
+    """Ascending by account."""
+
+    @property
+    def digest(self) -> bytes:
+        """Equal at two nodes that read the same blocks."""
+        return reputation.table_digest(self.scores)
+
+
+def standings(
+    genesis: Genesis, chain: str, block: int, hash: bytes, time_s: int, events: Iterable[ChainEvent]
+) -> Standings:
+    """The scores of all accounts at a block, from the events up to it."""
+    day = day_of(time_s)
+    made = histories(genesis, (event for event in events if event.place.block <= block))
+    scores = [reputation.score(made[account], day) for account in sorted(made)]
+    return Standings(chain, block, hash, day, tuple(scores))

@@ -1,0 +1,128 @@
+"""Events of chains become histories, whatever the order and the pages they come in."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from network import make_genesis
+
+from orrange_p2p.core.histories import ChainEvent, EventKind, day_of, histories, standings
+from orrange_p2p.core.ids import Address
+from orrange_p2p.core.reputation import Bond, Default, Place, Settled
+
+CHAIN = "eip155:31337"
+ALICE, BOB, KEY = (Address(bytes([n]) * 20) for n in (1, 2, 3))
+QUOTE = Address(b"\x11" * 20)
+BASE = Address(b"\x12" * 20)
+DAY_S = 86_400
+NOW_S = 20_000 * DAY_S
+_PLAIN = make_genesis(4, bond_unit=10)
+MARKET = attrs.evolve(
+    _PLAIN.markets[0],
+    base=f"{CHAIN}/erc20:0x{BASE.hex()}",
+    rate_numerator=1,
+    rate_denominator=2,
+)
+GENESIS = attrs.evolve(_PLAIN, markets=(MARKET,))
+
+
+def event(number: int, kind: EventKind, subject: Address, **more: Any) -> ChainEvent:
+    place = Place(CHAIN, 100 + number, number)
+    return ChainEvent(place, kind, NOW_S + number * DAY_S, subject, **more)
+
+
+STORY = (
+    event(0, EventKind.BONDED, ALICE, amount=1000, until_s=NOW_S + 100 * DAY_S),
+    event(1, EventKind.BOUND, ALICE, other=KEY),
+    event(2, EventKind.SETTLED, KEY, other=BOB, amount=40, market=MARKET.id, paid=3000, lots=10),
+    event(3, EventKind.BONDED, ALICE, amount=505, until_s=NOW_S + 200 * DAY_S),
+    event(4, EventKind.UNBONDING, ALICE, amount=1200),
+    event(5, EventKind.DEFAULTED, BOB, other=BASE, amount=4),
+    event(6, EventKind.DEFAULTED, BOB, other=QUOTE, amount=100),
+)
+
+
+def test_a_story_of_two() -> None:
+    found = histories(GENESIS, STORY)
+    assert set(found) == {ALICE, BOB}, "what a key did counts for whom it is bound to"
+    alice, bob = found[ALICE], found[BOB]
+    assert alice.registered_day == day_of(NOW_S) == 20_000
+    # 1,200 of 1,505 are out, the oldest first; 305 are 30 units, all locked as long as the last.
+    assert alice.bonds == (Bond(STORY[3].place, 30, 20_200),)
+    assert alice.settled == (Settled(STORY[2].place, 20, 20_002),)
+    assert not alice.defaults and not alice.is_forked
+    # 4 of base at 3000 for 10 are 1200 of quote, 600 units; the rate of quote is one half.
+    assert [one.amount for one in bob.defaults] == [600, 50]
+    assert bob.settled == alice.settled and bob.bonds == ()
+
+
+def test_whoever_is_convicted_has_nothing_left() -> None:
+    slashed = event(7, EventKind.SLASHED, ALICE, other=KEY)
+    found = histories(GENESIS, (*STORY, slashed))[ALICE]
+    assert found.is_forked and found.bonds == ()
+
+
+def test_tokens_and_markets_of_others_are_worth_nothing() -> None:
+    strange = event(8, EventKind.SETTLED, BOB, other=ALICE, amount=9, market=b"\x05" * 32)
+    unknown = event(9, EventKind.DEFAULTED, ALICE, other=Address(b"\x77" * 20), amount=9)
+    found = histories(GENESIS, (strange, unknown))
+    assert BOB not in found
+    assert found[ALICE].defaults == (Default(unknown.place, 0, 20_009),)
+    early = histories(GENESIS, STORY[5:6])[BOB]
+    assert early.defaults[0].amount == 0, "no trade was settled before: base has no price"
+
+
+KINDS = st.sampled_from([kind for kind in EventKind if kind is not EventKind.BOUND])
+ACCOUNTS = st.sampled_from([ALICE, BOB, KEY])
+
+
+@st.composite
+def stories(draw: st.DrawFn) -> list[ChainEvent]:
+    count = draw(st.integers(0, 25))
+    events = [
+        event(
+            n,
+            draw(KINDS),
+            draw(ACCOUNTS),
+            other=draw(ACCOUNTS),
+            amount=draw(st.integers(0, 10_000)),
+            until_s=NOW_S + draw(st.integers(0, 400)) * DAY_S,
+            market=MARKET.id,
+            paid=draw(st.integers(1, 1000)),
+            lots=draw(st.integers(1, 1000)),
+        )
+        for n in range(count)
+    ]
+    if draw(st.booleans()):
+        events.append(event(count, EventKind.BOUND, ALICE, other=KEY))
+    return events
+
+
+@given(stories(), st.randoms(use_true_random=False))
+def test_the_order_in_which_events_are_read_changes_nothing(
+    events: list[ChainEvent], dice: random.Random
+) -> None:
+    whole = standings(GENESIS, CHAIN, 10_000, bytes(32), NOW_S, events)
+    shuffled = list(events)
+    dice.shuffle(shuffled)
+    assert standings(GENESIS, CHAIN, 10_000, bytes(32), NOW_S, shuffled) == whole
+    assert len(whole.digest) == 32
+
+
+@given(stories(), st.integers(95, 130))
+def test_what_comes_after_the_pin_changes_nothing(events: list[ChainEvent], block: int) -> None:
+    before = [one for one in events if one.place.block <= block]
+    one, other = (standings(GENESIS, CHAIN, block, bytes(32), NOW_S, e) for e in (events, before))
+    assert one.digest == other.digest
+
+
+@pytest.mark.parametrize("field", ["amount", "time_s"])
+def test_another_event_is_another_digest(field: str) -> None:
+    changed = (STORY[0]._replace(**{field: getattr(STORY[0], field) + 10 * DAY_S}), *STORY[1:])
+    at = (GENESIS, CHAIN, 10_000, bytes(32), NOW_S + 10 * DAY_S)
+    assert standings(*at, STORY).digest != standings(*at, changed).digest

@@ -1,0 +1,78 @@
+"""What every store of chain events does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from orrange_p2p.core.errors import CallerError, ConfigError
+from orrange_p2p.core.histories import ChainEvent, EventKind
+from orrange_p2p.core.ids import Address
+from orrange_p2p.core.reputation import Place
+from orrange_p2p.ports.history import HistoryStore, ReadTo
+from orrange_p2p.store.history_memory import MemoryHistory
+from orrange_p2p.store.history_sqlite import open_sqlite_history
+
+CHAIN = "eip155:1"
+ME = Address(b"\x01" * 20)
+
+
+@asynccontextmanager
+async def store_of(kind: str, path: Path) -> AsyncIterator[HistoryStore]:
+    if kind == "memory":
+        yield MemoryHistory()
+        return
+    async with open_sqlite_history(path / "events.sqlite", CHAIN, b"contracts") as store:
+        yield store
+
+
+def at(block: int, log: int = 0, amount: int = 2**255) -> ChainEvent:
+    return ChainEvent(
+        Place(CHAIN, block, log), EventKind.SETTLED, 5, ME, ME, amount, 2**64 - 1, b"m" * 32, 7, 8
+    )
+
+
+def to(block: int) -> ReadTo:
+    return ReadTo(block, bytes([block]) * 32, 1000 + block)
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_pages_follow_each_other(kind: str, tmp_path: Path) -> None:
+    async with store_of(kind, tmp_path) as store:
+        assert await store.read_to() is None
+        assert await store.counts() == {}
+        first, second = [at(0), at(3, 1), at(3, 2)], [at(9)]
+        await store.append(first, to(5))
+        await store.append([], to(8))
+        await store.append(second, to(9))
+        assert await store.read_to() == to(9)
+        assert list(await store.events(9)) == [*first, *second]
+        assert list(await store.events(8)) == first
+        assert await store.counts() == {"settled": 4}
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_what_does_not_go_on_is_refused_and_nothing_of_it_kept(
+    kind: str, tmp_path: Path
+) -> None:
+    async with store_of(kind, tmp_path) as store:
+        await store.append([at(4)], to(5))
+        for events, upto in (([], 5), ([at(6)], 4), ([at(6), at(5)], 7), ([at(6), at(8)], 7)):
+            with pytest.raises(CallerError):
+                await store.append(events, to(upto))
+        assert await store.read_to() == to(5)
+        assert list(await store.events(99)) == [at(4)]
+
+
+async def test_a_file_outlives_the_process_and_knows_whose_events_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    async with open_sqlite_history(path, CHAIN, b"contracts") as store:
+        await store.append([at(4)], to(5))
+    async with open_sqlite_history(path, CHAIN, b"contracts") as store:
+        assert await store.read_to() == to(5) and list(await store.events(5)) == [at(4)]
+    with pytest.raises(ConfigError, match="other contracts"):
+        async with open_sqlite_history(path, CHAIN, b"others"):
+            pass
