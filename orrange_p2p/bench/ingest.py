@@ -157,7 +157,7 @@ def measure(workload: Workload, directory: Path) -> dict[str, Any]:
     fold.apply(next_epoch(fold, warm, fold.time_ms + ROUND_MS))
     decoding = verifying = appending = applying = 0.0
     operations = placed = matches = 0
-    with SqliteFile(directory / "ingest.db", genesis.network_id) as store, _rare_collection():
+    with SqliteFile(directory / "ingest.db", genesis.network_id) as store, rare_collection():
         started = perf_counter()
         for arrived in workload.epochs:
             entries: list[Entry] = []
@@ -211,10 +211,10 @@ def run(operations: int = OPERATIONS, seed: int = SEED, repetitions: int = 5) ->
     each that there is: the slower ones measured what else the machine was doing there. ``runs`` has
     the speed of each."""
     workload = generate(operations, seed)
-    cores = _cores()
+    known = cores()
     runs = []
     for number in range(repetitions):
-        with tempfile.TemporaryDirectory() as directory, _on_core(cores[number % len(cores)]):
+        with tempfile.TemporaryDirectory() as directory, on_core(known[number % len(known)]):
             runs.append(measure(workload, Path(directory)))
     fastest = max(runs, key=lambda figures: int(figures["orders_per_s"]))
     return {**fastest, "runs": [figures["orders_per_s"] for figures in runs]}
@@ -241,13 +241,13 @@ def main(as_json: bool = False, **options: Any) -> int:
     return 0
 
 
-def _cores() -> list[int]:
+def cores() -> list[int]:
     """The cores this process may use; -1 stands for whichever, where the system does not tell."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [-1]
 
 
 @contextmanager
-def _on_core(core: int) -> Iterator[None]:
+def on_core(core: int) -> Iterator[None]:
     """Keep this process, with all its threads to come, on one core."""
     if core < 0:
         yield
@@ -261,7 +261,7 @@ def _on_core(core: int) -> Iterator[None]:
 
 
 @contextmanager
-def _rare_collection() -> Iterator[None]:
+def rare_collection() -> Iterator[None]:
     """Collect cycles rarely, as a node under such load has to: live orders are many and leave no
     cycle behind, and at Python's default the collector spends as much time as all the rest.
     """

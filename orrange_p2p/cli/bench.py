@@ -47,6 +47,23 @@ def ingest(operations: int, as_json: bool) -> None:
     sys.exit(bench.main(as_json, operations=operations))
 
 
+@command.command("reputation")
+@click.option(
+    "--events",
+    type=click.IntRange(1, 100_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Logs of the chain.",
+)
+@click.option("--accounts", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def reputation(events: int, accounts: int, as_json: bool) -> None:
+    """The chain's logs from an endpoint's answer to disk, and to scores, on one core."""
+    from orrange_p2p.bench import reputation as bench
+
+    sys.exit(bench.main(as_json, events=events, accounts=accounts))
+
+
 @command.command("net")
 @click.option(
     "--nodes", type=click.IntRange(1, 16), default=4, show_default=True, help="Node processes."

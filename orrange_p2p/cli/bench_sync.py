@@ -52,8 +52,7 @@ async def measure(base: Path, orders: int, checkpoint_epochs: int) -> dict[str, 
             live_s = trio.current_time() - started
             _tell(f"live after {live_s:.1f} s, joined at epoch {state['joined_at']}")
             chronicle = Chronicle([*nodes, late])
-            await chronicle.fetch()
-            last_epoch, roots = chronicle.compare()
+            last_epoch, roots = await _in_common(chronicle)
             state = await late.status()
     return {
         "orders": state["open_orders"],
@@ -151,6 +150,19 @@ async def _until_live(late: NodeProcess, epoch: int, started: float) -> dict[str
         f"the late node was not live after {JOIN_S:.0f} s:\n"
         + cluster.end_of_log(late.directory.path)
     )
+
+
+async def _in_common(chronicle: Chronicle) -> tuple[int, list[str]]:
+    """As ``Chronicle.compare``. A node that has just joined has applied no epoch itself yet."""
+    until = trio.current_time() + JOIN_S
+    while True:
+        await chronicle.fetch()
+        try:
+            return chronicle.compare()
+        except WorldError:
+            if trio.current_time() > until:
+                raise
+        await trio.sleep(LOOK_EVERY_S)
 
 
 def _tell(line: str) -> None:

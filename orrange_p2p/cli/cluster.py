@@ -27,7 +27,7 @@ STOP_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.1
 LOG_LINES: Final = 15
 ANY_PORT: Final = "/ip4/127.0.0.1/tcp/0"
-NO_REGISTRY: Final = Address(bytes(20))
+NO_CONTRACT: Final = Address(bytes(20))
 
 WIDE: Final = Parameters(operations_per_round=4096, operations_burst=65_536, open_orders=65_536)
 """Limits wide enough for a whole exchange's flow through a handful of authors."""
@@ -56,7 +56,8 @@ def make_network(
     parameters: Parameters,
     checkpoint_epochs: int = CHECKPOINT_EPOCHS,
     *,
-    registry: Address = NO_REGISTRY,
+    registry: Address = NO_CONTRACT,
+    settlement: Address = NO_CONTRACT,
     **config: Any,
 ) -> Genesis:
     """Directories ``base/node-0`` .. with keys, one network of them all, and configurations.
@@ -83,6 +84,7 @@ def make_network(
         witnesses=tuple(sorted(witnesses, key=lambda witness: witness.address)),
         authors=tuple(Author(address, 0) for address in sorted(authors)),
         markets=(market,),
+        settlement=settlement,
     )
     for directory in directories:
         datadir.write_network(directory, genesis)

@@ -33,7 +33,7 @@ from orrange_p2p.daemon.api_config import ApiConfig
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.keys import PlainKeys
 from orrange_p2p.devnet.chains import KINDS
-from orrange_p2p.devnet.contracts import REGISTRY
+from orrange_p2p.devnet.contracts import REGISTRY, SETTLEMENT
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog, OrderCreated, OrderDeleted
 
 NO_CHAIN: Final = "none"
@@ -270,6 +270,7 @@ class _Demo:
                 chain.market(MARKET),
                 *arguments[2:],
                 registry=REGISTRY,
+                settlement=SETTLEMENT,
                 api=self._api(),
                 chains=chain.config,
                 settlements=chain.settlements,

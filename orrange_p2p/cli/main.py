@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "check-token": "May a market list this token? Ask its contract.",
     "proof": "Show one order by the word of the witnesses.",
     "light": "Show a market by its witnesses' word, whoever tells it.",
+    "reputation": "Show what accounts are worth by the chain, and check it.",
     "peers": "List the running node's peers, connected and remembered.",
     "halt": "Kill switch: cancel all orders, sign nothing more.",
     "resume": "Let a halted node sign again.",

@@ -86,7 +86,11 @@ def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, H
     making: dict[Address, _Making] = {}
 
     def of(account: Address) -> _Making:
-        return making.setdefault(owner_of.get(account, account), _Making())
+        owner = owner_of.get(account, account)
+        one = making.get(owner)
+        if one is None:
+            one = making[owner] = _Making()
+        return one
 
     for event in ordered:
         kind, day = event.kind, day_of(event.time_s)
@@ -201,6 +205,6 @@ def standings(
 ) -> Standings:
     """The scores of all accounts at a block, from the events up to it."""
     day = day_of(time_s)
-    made = histories(genesis, (event for event in events if event.place.block <= block))
+    made = histories(genesis, [event for event in events if event.place.block <= block])
     scores = [reputation.score(made[account], day) for account in sorted(made)]
     return Standings(chain, block, hash, day, tuple(scores))

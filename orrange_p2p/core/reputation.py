@@ -19,7 +19,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec
-from orrange_p2p.core.decay import decayed
+from orrange_p2p.core.decay import decay, decayed
 from orrange_p2p.core.ids import Address
 
 __all__ = [
@@ -135,32 +135,50 @@ class Score(NamedTuple):
 
 def score(history: History, day: int) -> Score:
     """The score at a day, counted from 1970-01-01 as the pinned block's time tells it."""
-    terms = sorted(term for term in _terms(history, day) if term.value > 0)
-    bonds = sum(one.value for one in terms if one.kind in (Kind.BOND, Kind.BITCOIN_BOND))
-    trades = sum(one.value for one in terms if one.kind is Kind.SETTLED)
-    defaults = sum(one.value for one in terms if one.kind in _PERCENT)
+    backed, traded, failed = _bonds(history, day), _trades(history, day), _defaults(history, day)
+    bonds, trades, defaults = (
+        sum([one.value for one in part]) for part in (backed, traded, failed)
+    )
+    terms = [*backed, *traded, *failed]
+    terms.sort()
     age = min(max(0, day - history.registered_day), FULL_AGE_DAYS)
     earned = min(TRADE_FACTOR * trades * age // FULL_AGE_DAYS, bonds)
     total = 0 if history.is_forked else max(0, bonds + earned - defaults)
     return Score(history.account, total, bonds, trades, defaults, age, tuple(terms))
 
 
-def _terms(history: History, day: int) -> Iterable[Term]:
-    for bond in history.bonds:
-        left = min(max(0, bond.locked_until_day - day), FULL_LOCK_DAYS)
-        if bond.on_bitcoin:
-            yield Term(Kind.BITCOIN_BOND, bond.place, bond.amount * left // (2 * FULL_LOCK_DAYS))
-        else:
-            yield Term(Kind.BOND, bond.place, bond.amount * left // FULL_LOCK_DAYS)
-    for trade in history.settled:
-        age = max(0, day - trade.day)
-        value = decayed(trade.fee_burned // 2, age, TRADE_HALF_LIFE_DAYS)
-        yield Term(Kind.SETTLED, trade.place, value)
-    for default in history.defaults:
-        kind = Kind.DISPUTE if default.is_dispute else Kind.TIMEOUT
-        age = max(0, day - default.day)
-        value = decayed(default.amount * _PERCENT[kind] // 100, age, DEFAULT_HALF_LIFE_DAYS)
-        yield Term(kind, default.place, value)
+def _bonds(history: History, day: int) -> list[Term]:
+    terms = []
+    for place, amount, until_day, on_bitcoin in history.bonds:
+        left = min(max(0, until_day - day), FULL_LOCK_DAYS)
+        share = 2 * FULL_LOCK_DAYS if on_bitcoin else FULL_LOCK_DAYS
+        if value := amount * left // share:
+            terms.append(Term(Kind.BITCOIN_BOND if on_bitcoin else Kind.BOND, place, value))
+    return terms
+
+
+def _trades(history: History, day: int) -> list[Term]:
+    # Most of a busy account's history: the days are few, so what is left of each is looked up.
+    left: dict[int, int] = {}
+    terms: list[Term] = []
+    settled = Kind.SETTLED
+    for place, fee_burned, made in history.settled:
+        share = left.get(made)
+        if share is None:
+            share = left[made] = decay(max(0, day - made), TRADE_HALF_LIFE_DAYS)
+        if value := (fee_burned >> 1) * share >> 32:
+            terms.append(tuple.__new__(Term, (settled, place, value)))  # a third of the call's cost
+    return terms
+
+
+def _defaults(history: History, day: int) -> list[Term]:
+    terms = []
+    for place, amount, made, is_dispute in history.defaults:
+        kind = Kind.DISPUTE if is_dispute else Kind.TIMEOUT
+        age = max(0, day - made)
+        if value := decayed(amount * _PERCENT[kind] // 100, age, DEFAULT_HALF_LIFE_DAYS):
+            terms.append(Term(kind, place, value))
+    return terms
 
 
 def table_digest(scores: Iterable[Score]) -> bytes:

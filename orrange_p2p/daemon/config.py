@@ -167,6 +167,11 @@ class DataDir:
         return self.path / "swaps.sqlite"
 
     @property
+    def history(self) -> Path:
+        """What the home chain shows of accounts: it can be read again."""
+        return self.path / "history.sqlite"
+
+    @property
     def bundles(self) -> Path:
         """What it takes to end the open swaps on an empty machine."""
         return self.path / "swaps"

@@ -15,6 +15,7 @@ import trio
 
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
+from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
@@ -23,6 +24,7 @@ from orrange_p2p.daemon import (
     datadir,
     delegation_api,
     order_api,
+    reputation_api,
     signing,
     swap_api,
     wallet_api,
@@ -31,6 +33,7 @@ from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
 from orrange_p2p.daemon.http_door import http_door
+from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
@@ -45,6 +48,7 @@ from orrange_p2p.ports.legs import Leg
 from orrange_p2p.ports.swaps import SwapStore
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
+from orrange_p2p.store.history_sqlite import open_sqlite_history
 from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
 from orrange_p2p.store.swaps_sqlite import open_sqlite_swaps
@@ -103,6 +107,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
+        _open_indexer(directory, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -133,6 +138,7 @@ async def serve(
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
+            **reputation_api.methods(indexer),
             **delegation_api.methods(
                 node,
                 traders,
@@ -151,9 +157,25 @@ async def serve(
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
+            if indexer is not None:
+                nursery.start_soon(indexer.run)
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _open_indexer(
+    directory: DataDir, genesis: Genesis, chains: Mapping[str, NodeChain]
+) -> AsyncIterator[Indexer | None]:
+    """None where the network has no registry, or this node does not know its chain."""
+    home, contracts = chains.get(genesis.home_chain), contracts_of(genesis)
+    if home is None or not contracts:
+        yield None
+        return
+    path, chain = directory.history, genesis.home_chain
+    async with open_sqlite_history(path, chain, contracts) as store:
+        yield Indexer(genesis, home.chain, store)
 
 
 @asynccontextmanager

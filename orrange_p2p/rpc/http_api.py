@@ -373,6 +373,17 @@ def _reading(calls: _Calls) -> APIRouter:
         state, and the signed entries after that."""
         return await calls.call("log", market=market, author=author)
 
+    @router.get(
+        "/reputation", tags=["public"], dependencies=[anybody], response_model=models.Reputation
+    )
+    async def reputation(
+        account: Annotated[str | None, Query(pattern=r"^0x[0-9a-fA-F]{40}$")] = None,
+        block: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    ) -> Any:
+        """What accounts are worth by the home chain, in micro-units of the bond asset: the best
+        1,000, or one with the events that its score is made of."""
+        return await calls.call("reputation", account=account, block=block)
+
     @router.get("/status", tags=["node"], dependencies=[reader], response_model=models.Status)
     async def status() -> Any:
         """How the node is."""

@@ -33,6 +33,7 @@ __all__ = [
     "Peer",
     "Placed",
     "Problem",
+    "Reputation",
     "Session",
     "SignedDelegation",
     "Status",
@@ -275,6 +276,41 @@ class DelegationPlan(_Said):
     seq: Natural
     typed_data: dict[str, Any]
     calls: list[WalletCall]
+
+
+class ReputationTerm(_Said):
+    """One event of a chain, and what it counts."""
+
+    kind: str
+    chain: str
+    block: Natural
+    log: Natural
+    value: Whole
+
+
+class ReputationRow(_Said):
+    """A score; `terms` where one account was asked for."""
+
+    account: Account
+    total: Whole
+    bonds: Whole
+    trades: Whole
+    defaults: Whole
+    age_days: Natural
+    terms: list[ReputationTerm] | None = None
+
+
+class Reputation(_Said):
+    """All scores at a block have one digest: nodes that have read the same say the same."""
+
+    chain: str
+    block: Natural
+    hash: Hex32
+    day: Natural
+    accounts: Natural
+    digest: Hex32
+    why_not: str | None
+    scores: list[ReputationRow]
 
 
 class TradeRow(_Said):

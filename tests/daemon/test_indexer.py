@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -164,10 +164,11 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
+async def world(network: Callable[[int], Genesis] | None = None) -> AsyncIterator[World]:
+    """``network``: made for the chain on that port."""
     traders = (ALICE, BOB, POOR)
     async with anvil() as port:
-        made = genesis()
+        made = genesis() if network is None else network(port)
         async with open_bank(DevChain(CHAIN, port), traders) as bank:
             await bank.deploy(made)
             addresses = [one.address for one in traders]

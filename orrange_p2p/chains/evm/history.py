@@ -11,23 +11,23 @@ from orrange_p2p.core.reputation import Place
 from orrange_p2p.crypto.hashes import keccak256
 from orrange_p2p.ports.chain import Log, LogFilter
 
-__all__ = ["TOPICS", "filter_of", "read"]
+__all__ = ["BONDED", "SETTLED", "filter_of", "read"]
 
-_BONDED: Final = keccak256(b"Bonded(address,uint256,uint64)")
+BONDED: Final = keccak256(b"Bonded(address,uint256,uint64)")
 _UNBONDING: Final = keccak256(b"Unbonding(address,uint256,uint64)")
 _BOUND: Final = keccak256(b"Bound(address,address,bytes,bytes)")
 _SLASHED: Final = keccak256(b"Slashed(address,address,address,bytes32,bytes32,uint256,uint256)")
-_SETTLED: Final = keccak256(b"Settled(bytes32,bytes32,address,address,uint256,uint256,uint256)")
+SETTLED: Final = keccak256(b"Settled(bytes32,bytes32,address,address,uint256,uint256,uint256)")
 _DEFAULTED: Final = keccak256(b"Defaulted(bytes32,address,address,uint256)")
-_REGISTRY: Final = frozenset((_BONDED, _UNBONDING, _BOUND, _SLASHED))
-_SETTLEMENT: Final = frozenset((_SETTLED, _DEFAULTED))
-TOPICS: Final = (*sorted(_REGISTRY), *sorted(_SETTLEMENT))
+_REGISTRY: Final = frozenset((BONDED, _UNBONDING, _BOUND, _SLASHED))
+_SETTLEMENT: Final = frozenset((SETTLED, _DEFAULTED))
+_TOPICS: Final = (*sorted(_REGISTRY), *sorted(_SETTLEMENT))
 _SHAPES: Final = {
-    _BONDED: (2, 64),
+    BONDED: (2, 64),
     _UNBONDING: (2, 64),
     _BOUND: (3, 64),
     _SLASHED: (4, 128),
-    _SETTLED: (3, 160),
+    SETTLED: (3, 160),
     _DEFAULTED: (3, 64),
 }
 """Number of topics, and the least octets of data."""
@@ -35,7 +35,7 @@ _SHAPES: Final = {
 
 def filter_of(registry: Address, settlement: Address) -> LogFilter:
     """What to ask endpoints for. A zero address is no contract."""
-    return LogFilter(tuple(one for one in (registry, settlement) if any(one)), (TOPICS,))
+    return LogFilter(tuple(one for one in (registry, settlement) if any(one)), (_TOPICS,))
 
 
 def read(
@@ -58,7 +58,7 @@ def read(
     if len(topics) != count or len(data) < least:
         raise MalformedError("a log that the network's contracts do not emit")
     place = Place(chain, log.block_number, log.log_index)
-    if topic == _SETTLED:
+    if topic == SETTLED:
         return ChainEvent(
             place,
             EventKind.SETTLED,
@@ -75,7 +75,7 @@ def read(
         owner, token = Address(topics[2][12:]), Address(data[12:32])
         return ChainEvent(place, EventKind.DEFAULTED, time_s, owner, token, _word(data, 1))
     owner = Address(topics[1][12:])
-    if topic == _BONDED:
+    if topic == BONDED:
         nobody = Address(bytes(20))
         amount, until_s = _word(data, 0), _word(data, 1)
         return ChainEvent(place, EventKind.BONDED, time_s, owner, nobody, amount, until_s)
