@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0x7e9fd9a4a085459ad6c287e5e29f8712b87d835a6b701053fb128432bd0ab880"
+ROOT_OF_1500 = "0x410855c440e963a784f37e98413407c74dec2bc22bddaea750c6d8cc5d3469e9"
 
 
 @pytest.fixture(scope="module")
