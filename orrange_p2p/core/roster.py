@@ -67,6 +67,9 @@ class Standing(NamedTuple):
 
     author: Address
     reputation: int
+    """In this market: R as far as the author's bond is allocated to it here, micro-units."""
+    bond: int
+    """Slashable and allocated to it here, micro-units: what bounds its exposure."""
 
 
 class RosterRequest(NamedTuple):
@@ -139,19 +142,23 @@ def _seat(value: codec.Value) -> Seat:
 
 
 def _standing(value: codec.Value) -> Standing:
-    item = codec.array(value, 2, "standing")
-    author = Address(codec.octets(item[0], 20, "author of standing"))
-    return Standing(author, codec.uint(item[1], "reputation of standing"))
+    item = codec.array(value, 3, "standing")
+    return Standing(
+        Address(codec.octets(item[0], 20, "author of standing")),
+        codec.uint(item[1], "reputation of standing"),
+        codec.uint(item[2], "bond of standing"),
+    )
 
 
 def of_genesis(genesis: Genesis, market: MarketId) -> Roster:
-    """That of era 0, and in a network that elects nobody, of every era."""
+    """That of era 0, and in a network that elects nobody, of every era. What genesis says an author
+    is worth counts as its bond, too: nothing else can, before there is a registry to read."""
     anchors = genesis.anchors(market)
     return Roster(
         Era(0),
         Pin(0, ZERO32),
         tuple([Seat(w.address, w.weight, anchors[w.address], Era(0)) for w in genesis.witnesses]),
-        tuple([Standing(author.address, author.reputation) for author in genesis.authors]),
+        tuple([Standing(a.address, a.reputation, a.reputation) for a in genesis.authors]),
     )
 
 

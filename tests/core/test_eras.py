@@ -47,7 +47,7 @@ def roster(
         Seat(WITNESS_KEYS[n].address, Weight(w), CHAINS[n].anchor, Era(0))
         for n, w in zip(numbers, each, strict=True)
     ]
-    standings = tuple(Standing(author, worth) for author in sorted(AUTHORS))
+    standings = tuple(Standing(author, worth, worth) for author in sorted(AUTHORS))
     return Roster(Era(era), Pin(era, bytes(32)), tuple(sorted(seats)), standings)
 
 
