@@ -38,6 +38,11 @@ class EventKind(enum.IntEnum):
     ``lots`` smallest units of base."""
     DEFAULTED = 5
     """``subject`` lacked ``amount`` of the token ``other``."""
+    ALLOCATED = 6
+    """``amount`` of the bond of ``subject`` backs the key ``other`` in ``market``."""
+    STOOD = 7
+    """The key ``other`` of ``subject`` is a candidate in ``market``, with ``anchor`` and ``since``;
+    with an anchor of zeros it is none any more."""
 
 
 class ChainEvent(NamedTuple):
@@ -52,9 +57,12 @@ class ChainEvent(NamedTuple):
     amount: int = 0
     until_s: int = 0
     market: bytes = b""
-    """Of a settled trade, 32 bytes."""
+    """32 bytes."""
     paid: int = 0
     lots: int = 0
+    anchor: bytes = b""
+    since: int = 0
+    """The era whose round 0 is position 0 of the reveal chain."""
 
 
 def day_of(time_s: int) -> int:
@@ -78,18 +86,18 @@ class _Making:
 
 
 def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, History]:
-    """The history of every account that the events name, by owner: what a bound key did counts for
-    whom it is bound to, also what it did before, since it is bound for ever."""
+    """The history of every account that the events name. What a bound key traded, or did not pay,
+    counts for its owner, also from before, since it is bound for ever. A bond counts for whoever
+    bonded it: no other account's is taken for what the account's keys do."""
     ordered = sorted(events)
     owner_of = {event.other: event.subject for event in ordered if event.kind is EventKind.BOUND}
     rates = _Rates(genesis)
     making: dict[Address, _Making] = {}
 
     def of(account: Address) -> _Making:
-        owner = owner_of.get(account, account)
-        one = making.get(owner)
+        one = making.get(account)
         if one is None:
-            one = making[owner] = _Making()
+            one = making[account] = _Making()
         return one
 
     for event in ordered:
@@ -99,12 +107,15 @@ def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, H
             burned = rates.of_quote(event.market, event.amount)
             if burned is not None:
                 for side in (event.subject, event.other):
-                    of(side).settled.append(Settled(event.place, burned, day))
+                    of(owner_of.get(side, side)).settled.append(Settled(event.place, burned, day))
             continue
-        one = of(event.subject)
+        if kind is EventKind.ALLOCATED or kind is EventKind.STOOD:
+            continue  # what elections read
         if kind is EventKind.DEFAULTED:
+            one = of(owner_of.get(event.subject, event.subject))
             one.defaults.append(Default(event.place, rates.of_token(event), day))
             continue
+        one = of(event.subject)
         if one.registered_s is None:
             one.registered_s = event.time_s
         if kind is EventKind.BONDED:

@@ -34,13 +34,15 @@ CREATE TABLE events (
     until_s BLOB NOT NULL,
     paid BLOB NOT NULL,
     lots BLOB NOT NULL,
+    anchor BLOB NOT NULL,
+    since BLOB NOT NULL,
     PRIMARY KEY (block, log)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
 CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 1, _SCHEMA)  # "ORHI"
-_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 2, _SCHEMA)  # "ORHI"
+_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteHistory:
@@ -112,11 +114,14 @@ def _row(event: ChainEvent) -> tuple[Any, ...]:
         event.until_s.to_bytes(32, "big"),
         event.paid.to_bytes(32, "big"),
         event.lots.to_bytes(32, "big"),
+        event.anchor,
+        event.since.to_bytes(32, "big"),
     )
 
 
 def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
-    block, log, kind, time_s, subject, other, market, amount, until_s, paid, lots = row
+    block, log, kind, time_s, subject, other, market, *amounts, anchor, since = row
+    amount, until_s, paid, lots = amounts
     return ChainEvent(
         Place(chain, block, log),
         EventKind(kind),
@@ -128,6 +133,8 @@ def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
         market,
         int.from_bytes(paid, "big"),
         int.from_bytes(lots, "big"),
+        anchor,
+        int.from_bytes(since, "big"),
     )
 
 

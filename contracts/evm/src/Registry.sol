@@ -48,6 +48,12 @@ contract Registry is Ownable2StepUpgradeable, EIP712Upgradeable, NoncesUpgradeab
     event Withdrawn(address indexed owner, uint256 amount);
     /// @notice The peer id is a claim: its owner proves it by being found under it.
     event Bound(address indexed owner, address indexed key, bytes peerId, bytes bitcoinKey);
+    /// @notice So much of the owner's bond backs the key in this market. What all of an owner's
+    /// allocations together exceed the bond by backs nothing: readers count the earlier ones first.
+    event Allocated(address indexed owner, bytes32 indexed market, address indexed key, uint256 amount);
+    /// @notice The key is a candidate for witness of the market, its reveals hash to the anchor, and
+    /// the first of them is for round 0 of the era `since`. A zero anchor: it is none any more.
+    event Stood(address indexed owner, bytes32 indexed market, address indexed key, bytes32 anchor, uint64 since);
     event Slashed(
         address indexed owner,
         address indexed key,
@@ -68,6 +74,7 @@ contract Registry is Ownable2StepUpgradeable, EIP712Upgradeable, NoncesUpgradeab
     error NotSigned(address key);
     error BadKey();
     error Taken(address key);
+    error NotYours(address key);
     error Convicted(address key);
     error ProvesNothing();
     error NotProposed();
@@ -173,6 +180,21 @@ contract Registry is Ownable2StepUpgradeable, EIP712Upgradeable, NoncesUpgradeab
         }
         ownerOf[key] = msg.sender;
         emit Bound(msg.sender, key, peerId, bitcoinKey);
+    }
+
+    /// @notice Say how much of the caller's bond backs a key in a market, from the next era on: its
+    /// limits there, and its weight if it is a witness. Replaces what was said of the two before.
+    /// @param key Bound to the caller, who answers for it; so is the caller itself only if it bound itself.
+    function allocate(bytes32 market, address key, uint128 amount) external {
+        if (ownerOf[key] != msg.sender) revert NotYours(key);
+        emit Allocated(msg.sender, market, key, amount);
+    }
+
+    /// @notice Let a bound key stand for witness of a market, or, with a zero anchor, no more.
+    function stand(bytes32 market, address key, bytes32 anchor, uint64 since) external {
+        if (ownerOf[key] != msg.sender) revert NotYours(key);
+        if (convicted[key]) revert Convicted(key);
+        emit Stood(msg.sender, market, key, anchor, since);
     }
 
     // --- slashing -----------------------------------------------------------------------------

@@ -196,6 +196,55 @@ contract RegistryTest is RegistrySetUp {
         return BitcoinKey(secret_, abi.encode(wallet.publicKeyX, wallet.publicKeyY));
     }
 
+    // --- what backs a key, and candidates -----------------------------------------------------------
+
+    function test_an_owner_says_what_backs_its_keys() public {
+        bindKey();
+        vm.startPrank(owner);
+        vm.expectEmit(address(registry));
+        emit Registry.Allocated(owner, MARKET, key, 70);
+        registry.allocate(MARKET, key, 70);
+        registry.allocate(MARKET, key, 0);
+        vm.stopPrank();
+    }
+
+    function test_nobody_allocates_to_a_stranger(address stranger, address other) public {
+        vm.assume(stranger != key && other != owner);
+        bindKey();
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotYours.selector, stranger));
+        vm.prank(owner);
+        registry.allocate(MARKET, stranger, 1);
+        vm.prank(other);
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotYours.selector, key));
+        registry.allocate(MARKET, key, 1);
+    }
+
+    function test_a_bound_key_stands_and_steps_back() public {
+        bindKey();
+        vm.startPrank(owner);
+        for (uint256 anchor = 2; anchor > 0; anchor--) {
+            vm.expectEmit(address(registry));
+            emit Registry.Stood(owner, MARKET, key, bytes32(anchor - 1), 7);
+            registry.stand(MARKET, key, bytes32(anchor - 1), 7);
+        }
+        vm.stopPrank();
+    }
+
+    function test_only_its_owner_lets_a_key_stand_and_none_that_was_convicted() public {
+        vm.prank(owner);
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotYours.selector, owner));
+        registry.stand(MARKET, owner, keccak256("anchor"), 0);
+        bindKey();
+        vm.prank(reporter);
+        vm.expectRevert(abi.encodeWithSelector(Registry.NotYours.selector, key));
+        registry.stand(MARKET, key, keccak256("anchor"), 0);
+        bond(10, year);
+        slashFork();
+        vm.prank(owner);
+        vm.expectRevert(abi.encodeWithSelector(Registry.Convicted.selector, key));
+        registry.stand(MARKET, key, keccak256("anchor"), 0);
+    }
+
     // --- slashing ---------------------------------------------------------------------------------
 
     function test_a_fork_costs_the_bond_also_what_is_on_its_way_out() public {

@@ -19,7 +19,9 @@ _BOUND: Final = keccak256(b"Bound(address,address,bytes,bytes)")
 _SLASHED: Final = keccak256(b"Slashed(address,address,address,bytes32,bytes32,uint256,uint256)")
 SETTLED: Final = keccak256(b"Settled(bytes32,bytes32,address,address,uint256,uint256,uint256)")
 _DEFAULTED: Final = keccak256(b"Defaulted(bytes32,address,address,uint256)")
-_REGISTRY: Final = frozenset((BONDED, _UNBONDING, _BOUND, _SLASHED))
+_ALLOCATED: Final = keccak256(b"Allocated(address,bytes32,address,uint256)")
+_STOOD: Final = keccak256(b"Stood(address,bytes32,address,bytes32,uint64)")
+_REGISTRY: Final = frozenset((BONDED, _UNBONDING, _BOUND, _SLASHED, _ALLOCATED, _STOOD))
 _SETTLEMENT: Final = frozenset((SETTLED, _DEFAULTED))
 _TOPICS: Final = (*sorted(_REGISTRY), *sorted(_SETTLEMENT))
 _SHAPES: Final = {
@@ -29,6 +31,8 @@ _SHAPES: Final = {
     _SLASHED: (4, 128),
     SETTLED: (3, 160),
     _DEFAULTED: (3, 64),
+    _ALLOCATED: (4, 32),
+    _STOOD: (4, 64),
 }
 """Number of topics, and the least octets of data."""
 
@@ -82,6 +86,15 @@ def read(
     if topic == _UNBONDING:
         nobody = Address(bytes(20))
         return ChainEvent(place, EventKind.UNBONDING, time_s, owner, nobody, _word(data, 0))
+    if topic == _ALLOCATED:
+        key = Address(topics[3][12:])
+        amount = _word(data, 0)
+        return ChainEvent(place, EventKind.ALLOCATED, time_s, owner, key, amount, market=topics[2])
+    if topic == _STOOD:
+        key, anchor, since = Address(topics[3][12:]), data[:32], _word(data, 1)
+        return ChainEvent(
+            place, EventKind.STOOD, time_s, owner, key, market=topics[2], anchor=anchor, since=since
+        )
     key = Address(topics[2][12:])
     kind = EventKind.BOUND if topic == _BOUND else EventKind.SLASHED
     return ChainEvent(place, kind, time_s, owner, key)
