@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.live import Live
 
 from orrange_p2p.bench.replay import MARKET
-from orrange_p2p.cli import cluster
+from orrange_p2p.cli import cluster, demo_eras
 from orrange_p2p.cli.chronicle import LOOK_EVERY_S, Chronicle, p50_and_p99, settle
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.cli.demo_chain import DemoChain, Holding, Purses, add_up, open_demo_chain
-from orrange_p2p.cli.demo_report import HONEST, SCENARIOS, Report, progress, show
+from orrange_p2p.cli.demo_eras import EraRun
+from orrange_p2p.cli.demo_report import ERAS, HONEST, SCENARIOS, Report, progress, show
 from orrange_p2p.cli.demo_swaps import SwapRun, show_swaps, to_json
 from orrange_p2p.cli.ledger import Ledger
 from orrange_p2p.client.api import Client, connect
@@ -71,7 +72,8 @@ MAX_BATCH: Final = 200
     type=click.Choice(SCENARIOS),
     default=HONEST,
     show_default=True,
-    help="default: a trader withdraws its allowance, and the chain shows who did not pay.",
+    help="default: a trader withdraws its allowance, and the chain shows who did not pay. eras: "
+    "six nodes elect their witnesses on the chain; two join, one leaves, one cheats.",
 )
 @click.option(
     "--market",
@@ -105,6 +107,11 @@ def command(
     """
     if keep and (market == "btc" or as_json):
         raise ConfigError("--keep is for looking at it: leave out --json and --market btc")
+    if scenario == ERAS:
+        if keep or sabotage or market == "btc" or evm == NO_CHAIN:
+            raise ConfigError("--scenario eras goes with --evm and --json only")
+        _elect(evm, as_json)
+        return
     if market == "btc":
         _swap(nodes, evm, as_json)
         return
@@ -122,6 +129,17 @@ def command(
     else:
         show(report)
         click.echo("To trade there yourself, on a page: --keep (make demo ARGS=--keep)")
+    if not report.is_as_it_should_be:
+        raise SystemExit(1)
+
+
+def _elect(evm: str, as_json: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="orrange-demo-") as base:
+        report = trio.run(EraRun(Path(base), evm, as_json).run)
+    if as_json:
+        click.echo(demo_eras.to_json(report))
+    else:
+        demo_eras.show_eras(report)
     if not report.is_as_it_should_be:
         raise SystemExit(1)
 

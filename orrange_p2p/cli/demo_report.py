@@ -17,7 +17,8 @@ from orrange_p2p.devnet.contracts import BASE, QUOTE
 
 HONEST: Final = "honest"
 DEFAULT: Final = "default"
-SCENARIOS: Final = (HONEST, DEFAULT)
+ERAS: Final = "eras"
+SCENARIOS: Final = (HONEST, DEFAULT, ERAS)
 
 
 @attrs.frozen

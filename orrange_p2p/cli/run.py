@@ -34,8 +34,19 @@ from orrange_p2p.daemon.serve import serve
     hidden=True,
     help="Of the messages that gossip brings, lose so many: for measuring.",
 )
+@click.option(
+    "--twins-from",
+    "twin_era",
+    type=click.IntRange(0),
+    hidden=True,
+    help="Sign two ticks in each round from this era on, for the demo: it costs the bond.",
+)
 def command(
-    data_dir: Path, passphrase_file: Path | None, sabotage: bool, lost_percent: int
+    data_dir: Path,
+    passphrase_file: Path | None,
+    sabotage: bool,
+    lost_percent: int,
+    twin_era: int | None,
 ) -> None:
     """Run the node until Ctrl-C or SIGTERM.
 
@@ -58,4 +69,4 @@ def command(
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    trio.run(serve, config, keys, corrupt if sabotage else None, lost_percent)
+    trio.run(serve, config, keys, corrupt if sabotage else None, lost_percent, twin_era)

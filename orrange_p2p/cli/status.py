@@ -42,6 +42,8 @@ def command(data_dir: Path, watch: bool, as_json: bool) -> None:
     intake_queue       frames of others that wait; outbox_bytes: what waits to be sent
     settlement         how many trades stand where; `orrange trades --state defaulted` says who
     no_settlement      why none can be settled now: the chain, the contract, coins for the fee
+    no_roster          why the next era's witnesses are not known: the home chain
+    no_slashing        why the registry cannot be shown who cheated
     drops              what full queues and spent budgets have cost
 
     Exit status 3 if no node is running.

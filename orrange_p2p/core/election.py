@@ -58,6 +58,7 @@ class Election:
         """``time_s``: of the pinned block. Events of later blocks do not count."""
         self._genesis = genesis
         self._pin = pin
+        self.time_s = time_s
         known = sorted([event for event in events if event.place.block <= pin.block])
         day = day_of(time_s)
         self._scores = {

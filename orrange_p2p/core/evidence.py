@@ -45,6 +45,13 @@ def culprit(evidence: Evidence, separator: bytes, market: MarketId) -> Address:
     return accused
 
 
+def signed_headers(
+    evidence: Evidence,
+) -> tuple[tuple[EntryHeader | TickHeader, bytes], tuple[EntryHeader | TickHeader, bytes]]:
+    """Both headers, each with its signature. Raises ``PeerError`` for what is none."""
+    return _decode(evidence.kind, evidence.first), _decode(evidence.kind, evidence.second)
+
+
 def _name(header: EntryHeader | TickHeader) -> tuple[object, ...]:
     if isinstance(header, EntryHeader):
         return header.market, header.author, header.seq

@@ -75,12 +75,14 @@ class _Api:
             "roles": list(node.roles),
             "halt": node.signing.halt.name.lower(),
             "signs_nothing": _why_not(node),
+            "no_slashing": None if node.slashing is None else node.slashing.why_not,
             "authors": ["0x" + address.hex() for address in node.authors],
             "uptime_s": (node.clock.monotonic_ms() - node.started_ms) // 1000,
             "markets": [
                 {
                     **_market_status(market, node.logs_of(market)),
                     **_checkpoint_status(node, market),
+                    **_era_status(node, market),
                     "no_ticks": _why_no_tick(node, market),
                     "settlement": await _settlement_status(market),
                     "no_settlement": _why_no_settlement(node, market),
@@ -296,6 +298,19 @@ def _age_ms(market: MarketNode) -> int | None:
     if not market.epochs:
         return None
     return market.clock.monotonic_ms() - market.epochs[-1].durable_ms
+
+
+def _era_status(node: Node, market: MarketNode) -> dict[str, Any]:
+    """Who keeps the clock, by which block of the home chain, and why nobody does."""
+    roster = market.replica.roster
+    rosters = node.rosters.get(market.market_id)
+    return {
+        "roster_block": roster.pin.block,
+        "witnesses": [
+            {"witness": "0x" + seat.witness.hex(), "weight": seat.weight} for seat in roster.seats
+        ],
+        "no_roster": None if rosters is None else rosters.why_not,
+    }
 
 
 def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:

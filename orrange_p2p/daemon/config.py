@@ -247,6 +247,9 @@ class NodeConfig:
     swaps: tuple[SwapConfig, ...] = ()
     """Where the EVM legs of its swaps are locked: tables [swap."eip155:1"], each with ``contract``.
     Bitcoin's need no contract."""
+    slash_with: int = 1
+    """Which trader key shows the registry who forked or equivocated, pays for that transaction and
+    gets a tenth of the bond; counted from 1. 0: none does, others will."""
     api: ApiConfig | None = None
     """The HTTP API and the page: table [api]; none: only the socket."""
     archive: bool = False
@@ -452,6 +455,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "chain": parse_chains,
     "settlement": parse_settlements,
     "swap": parse_swaps,
+    "slash_with": _count,
     "api": parse_api,
     "archive": _bool,
     "checkpoint_epochs": _positive,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from orrange_p2p.core import genesis
 from orrange_p2p.core.errors import ConfigError, StoreError
 from orrange_p2p.core.genesis import Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import Address, MarketId, TimeMs, Weight
+from orrange_p2p.core.ids import Address, Era, MarketId, TimeMs, Weight
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.daemon.config import DataDir, NodeConfig
@@ -29,6 +30,7 @@ __all__ = [
     "write_network",
 ]
 
+FIRST_ERA: Final = Era(0)
 DEVELOPMENT_CHAIN = "eip155:31337"
 DEVELOPMENT_MARKET = Market(
     base=BASE.asset(DEVELOPMENT_CHAIN),
@@ -76,9 +78,11 @@ def make_keys(directory: DataDir, *, is_witness: bool, traders: int) -> list[Pat
     return made
 
 
-def reveal_chain(secret: bytes, market: MarketId) -> RevealChain:
-    """The witness's hash chain in a market: each has its own, from one secret. Takes a second."""
-    return RevealChain(sha256(b"orrange/reveal-market/1" + secret + market))
+def reveal_chain(secret: bytes, market: MarketId, since: Era = FIRST_ERA) -> RevealChain:
+    """The witness's hash chain in a market that begins with an era: each has its own, from one
+    secret. Takes a second."""
+    begun = since.to_bytes(8, "big") if since else b""
+    return RevealChain(sha256(b"orrange/reveal-market/1" + secret + market + begun))
 
 
 def witness_of(keys: Keys, markets: Sequence[Market], weight: int = 1) -> Witness:

@@ -15,10 +15,12 @@ import trio
 
 from orrange_p2p.chains.evm import history
 from orrange_p2p.chains.evm.chain import EvmChain
+from orrange_p2p.core.election import Election
 from orrange_p2p.core.errors import (
     ConfigError,
     DeadlineError,
     DisagreementError,
+    InvalidError,
     MalformedError,
     RefusedError,
     ReorganisedError,
@@ -27,6 +29,8 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, Standings, standings
+from orrange_p2p.core.ids import TimeMs
+from orrange_p2p.core.roster import Pin
 from orrange_p2p.ports.chain import Block, Log
 from orrange_p2p.ports.history import HistoryStore, ReadTo
 
@@ -148,13 +152,43 @@ class Indexer:
                 events.append(event)
         return events
 
+    async def block_at(self, time_ms: TimeMs) -> Block:
+        """The last final block that is stamped no later. Raises ``WorldError`` while it is not
+        certain: the chain has to be read to a later one. And as the endpoints do."""
+        last = self.read_to
+        if last is None or last.time_s * 1000 <= time_ms:
+            raise self._not_yet()
+        number = await self._chain.first_block(time_ms // 1000 + 1) - 1
+        if number < 0:
+            raise WorldError("the home chain is younger than the block that is looked for")
+        block = await self._chain.agreed_block(number)
+        following = await self._chain.agreed_block(number + 1)
+        if not block.time_s * 1000 <= time_ms < following.time_s * 1000:
+            raise MalformedError(f"an endpoint has another time for block {number} than the others")
+        return block
+
+    async def election(self, pin: Pin) -> Election:
+        """What rosters at this block are made of. Raises ``WorldError`` if it was not read yet,
+        ``InvalidError`` if the chain has another block there, and as the endpoints do."""
+        last = self.read_to
+        if last is None or pin.block > last.block:
+            raise self._not_yet()
+        block = await self._chain.agreed_block(pin.block)
+        if block.hash != pin.hash:
+            raise InvalidError(f"block {pin.block} of the home chain is another one")
+        events = await self._store.events(pin.block)
+        return await trio.to_thread.run_sync(Election, self._genesis, pin, block.time_s, events)
+
+    def _not_yet(self) -> WorldError:
+        reason = f": {self.why_not}" if self.why_not else ""
+        return WorldError(f"the home chain has not been read so far yet{reason}")
+
     async def standings(self, block: int | None = None) -> Standings:
         """All scores at a block that was read, the last one if none is named. Raises
         ``WorldError`` for one that was not read yet."""
         last = await self._store.read_to()
         if last is None or (block is not None and block > last.block):
-            reason = f": {self.why_not}" if self.why_not else ""
-            raise WorldError(f"the home chain has not been read so far yet{reason}")
+            raise self._not_yet()
         pin = last
         if block is not None and block != last.block:
             found = await self._chain.agreed_block(block)

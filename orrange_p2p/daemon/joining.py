@@ -20,10 +20,12 @@ from orrange_p2p.core.errors import InvalidError, PeerError, WorldError
 from orrange_p2p.core.ids import Epoch, PeerId
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.roots import Halt, HaltReason
+from orrange_p2p.core.roster import Roster, decode_roster
 from orrange_p2p.core.sync import CheckpointPage, CheckpointWanted, PartsWanted
 from orrange_p2p.daemon.checkpointing import Checkpointing
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.repair import REQUEST_TIMEOUT_S, Repair
+from orrange_p2p.daemon.rosters import Rosters
 from orrange_p2p.ports import CheckpointRecord
 
 LOOK_EVERY_S: Final = 1.0
@@ -69,12 +71,19 @@ class Joining:
     """Brings one market to a checkpoint of others when that is the way to go."""
 
     def __init__(
-        self, node: MarketNode, repair: Repair, checkpoints: Checkpointing, is_archive: bool
+        self,
+        node: MarketNode,
+        repair: Repair,
+        checkpoints: Checkpointing,
+        is_archive: bool,
+        rosters: Rosters | None = None,
     ) -> None:
+        """``rosters``: where witnesses are elected, what tells who they are."""
         self._node = node
         self._repair = repair
         self._checkpoints = checkpoints
         self._is_archive = is_archive
+        self._rosters = rosters
         self.progress: Progress | None = None
         """None while no join is under way."""
         self.joined_at: Epoch | None = None
@@ -218,12 +227,38 @@ class Joining:
             checkpoint = decode_checkpoint(bytes(data))
             if checkpoint.header.epoch != offer.epoch:
                 raise InvalidError("the checkpoint of another epoch than offered")
-            await trio.to_thread.run_sync(checkpoint.verify, node.genesis, node.market_id)
+            roster = await self._roster(offer.peer, checkpoint)
+            await trio.to_thread.run_sync(checkpoint.verify, node.genesis, node.market_id, roster)
         except PeerError as error:
             self._blame(offer.peer, error)
             return None
+        except WorldError as error:
+            log.warning("cannot join yet", epoch=offer.epoch, reason=str(error))
+            return None
         self.sources.add(offer.peer)
         return checkpoint
+
+    async def _roster(self, peer: PeerId, checkpoint: Checkpoint) -> Roster | None:
+        """The one by which to judge a checkpoint, of which the home chain says the same as the
+        peer; None for that of genesis."""
+        node, header = self._node, checkpoint.header
+        era = checkpoint.certificate.vouched_in
+        if self._rosters is None or era == 0:
+            return None
+        known = node.replica.roster
+        if known.era == era:
+            return known
+        named = dict(zip((header.era, header.era + 1), header.rosters, strict=False))
+        if era not in named:
+            raise InvalidError("a checkpoint that does not name the roster of those who vouch")
+        got = await self._pieces(peer, (named[era],), checkpoint.check_part)
+        if named[era] not in got:
+            raise WorldError("the peer does not hand over the checkpoint's roster")
+        roster = decode_roster(got[named[era]])
+        if roster.era != era:
+            raise InvalidError(f"a roster of era {roster.era} where that of {era} is named")
+        await self._rosters.check(roster, node.clock.wall_ms())
+        return roster
 
     # --- contradicted ---
 
@@ -236,6 +271,7 @@ class Joining:
         log.error("this node's state was wrong: computed anew", epoch=halt.epoch)
         async with self._checkpoints.lock:
             await self._keep_evidence(halt)
+            await node.forget_rosters()
             replica = await self._checkpoints.load()
             await node.store.drop_epochs(node.market_id, replica.epoch)
             await node.adopt(replica)

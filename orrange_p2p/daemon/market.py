@@ -16,12 +16,13 @@ from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.hello import VERSIONS, Versions
-from orrange_p2p.core.ids import Address, Digest, Epoch, MarketId, PeerId, Round, Seq, TimeMs
+from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HELD_AHEAD
 from orrange_p2p.core.replica import AppliedEpoch, Effects, Replica, Taken
 from orrange_p2p.core.roots import Halt, HaltReason
+from orrange_p2p.core.roster import Roster, decode_roster
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.bindings import Bindings
@@ -37,6 +38,8 @@ log = structlog.get_logger()
 REMEMBERED_EPOCHS: Final = 1024
 """Minutes of them: whoever follows a node asks every few seconds."""
 REMEMBERED_COMMITS: Final = 2048
+KEPT_ROSTERS: Final = 8
+"""Of the last eras, for a restart while the home chain is out of reach."""
 
 
 class EpochStamp(NamedTuple):
@@ -170,7 +173,8 @@ class MarketNode:
                 if not self._is_past(record):
                     await self._react(self._apply(self.decode(record)))
                     loaded += 1
-        while await self._refill():
+            await self._take_kept_roster()
+        while await self._refill() or await self._take_kept_roster():
             pass
         return loaded
 
@@ -200,6 +204,34 @@ class MarketNode:
                 await self._react(effects)
                 taken += effects.taken is Taken.HELD
         return taken
+
+    async def take_roster(self, roster: Roster) -> None:
+        """Go on by the next era's roster, which is kept first. Raises ``InvalidError`` if the
+        market's state names another one."""
+        await self.store.set_meta(self._name_of_roster(roster.era), roster.encode())
+        await self._react(self._tell_of(self.replica.give_roster(roster)))
+        while await self._refill():
+            pass
+
+    async def _take_kept_roster(self) -> bool:
+        """Whether the replica waited for a roster that is kept from before."""
+        wanted = self.replica.wanted_roster
+        if wanted is None:
+            return False
+        kept = await self.store.meta(self._name_of_roster(wanted.era))
+        roster = decode_roster(kept) if kept else None
+        if roster is None or roster.era != wanted.era:
+            return False
+        await self._react(self._tell_of(self.replica.give_roster(roster)))
+        return True
+
+    async def forget_rosters(self) -> None:
+        """They may be why the state here is wrong."""
+        for place in range(KEPT_ROSTERS):
+            await self.store.set_meta(self._name_of_roster(Era(place)), b"")
+
+    def _name_of_roster(self, era: Era) -> str:
+        return f"roster.{self.market_id.hex()}.{era % KEPT_ROSTERS}"
 
     def is_wanted(self, fact: Fact) -> bool:
         """Whether a verified fact could ever count here: else it is not worth its disk space.
@@ -292,6 +324,10 @@ class MarketNode:
         else:
             effects = self.replica.add_tick(fact)
         self.counters[f"facts_{effects.taken.value}"] += 1
+        return self._tell_of(effects)
+
+    def _tell_of(self, effects: Effects) -> Effects:
+        """Those who look at every epoch are told of it at once."""
         if effects.epochs:
             for look in self.on_epochs:
                 look(effects.epochs)

@@ -18,7 +18,7 @@ from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.hello import VERSIONS, Versions
-from orrange_p2p.core.ids import Address, MarketId, PeerId
+from orrange_p2p.core.ids import Address, Era, MarketId, PeerId
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import chain_of
@@ -26,14 +26,17 @@ from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.bindings import Bindings
 from orrange_p2p.daemon.checkpointing import Checkpointing
+from orrange_p2p.daemon.indexer import Indexer
 from orrange_p2p.daemon.joining import Joining
 from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.neighbours import Neighbours
 from orrange_p2p.daemon.own_orders import OwnOrders
 from orrange_p2p.daemon.repair import Repair
+from orrange_p2p.daemon.rosters import Rosters
 from orrange_p2p.daemon.settlement_config import SettlingConfig
 from orrange_p2p.daemon.settling import Settling
 from orrange_p2p.daemon.signing import HaltState, Signing
+from orrange_p2p.daemon.slashing import Slashing
 from orrange_p2p.daemon.swapping import Swapping, SwapTools
 from orrange_p2p.daemon.sync_server import Served, SyncServer
 from orrange_p2p.daemon.withdrawal import SHUTDOWN_S, Withdrawal
@@ -71,14 +74,28 @@ class Node:
         trades: TradeStore | None = None,
         settling: Sequence[tuple[SettlingConfig, Chain]] = (),
         swap_tools: SwapTools | None = None,
+        indexer: Indexer | None = None,
+        later_chain: Callable[[MarketId, Era], RevealChain] | None = None,
+        slashing: tuple[Chain, Address] | None = None,
+        twin_era: int | None = None,
     ) -> None:
         """Serves ``market_ids``, all of the network's if none is named. ``trades``: where to keep
         what settling the traders' trades takes; None: they are not settled by this node.
         ``settling``: by which contracts of which chains they are. ``swap_tools``: likewise for
-        markets of swaps.
+        markets of swaps. ``indexer``: reads the home chain, by which witnesses are elected.
+        ``later_chain``: makes a reveal chain of the witness that begins with a later era.
+        ``slashing``: the home chain, and whose transactions show it who cheated. ``twin_era``: the
+        witness cheats from this era on, for demonstrations.
 
-        Raises ``ConfigError`` if the witness key is not one of the network's.
+        Raises ``ConfigError`` if the witness key is not one of the network's, or where witnesses
+        are elected and nothing reads the home chain.
         """
+        is_elected = genesis.parameters.elected_witnesses > 0
+        if is_elected and indexer is None:
+            raise ConfigError(
+                f"network {genesis.name!r} elects its witnesses on {genesis.home_chain}, and this "
+                f'node does not read it: name its endpoints under [chain."{genesis.home_chain}"]'
+            )
         self.genesis = genesis
         self.transport = transport
         self.clock = clock
@@ -111,18 +128,26 @@ class Node:
             )
             for market_id in carried
         }
-        if witness is not None and witness[0].address not in {w.address for w in genesis.witnesses}:
+        listed = {one.address for one in genesis.witnesses}
+        if witness is not None and not is_elected and witness[0].address not in listed:
             raise ConfigError(
                 f"the witness key 0x{witness[0].address.hex()} is none of network "
                 f"{genesis.name!r}: run without the role 'witness', or use that witness's key"
             )
         self._witness = witness
+        self._later_chain = later_chain
         self._cancel_on = frozenset(cancel_on)
         own = {signer.address for signer in traders}
         if witness is not None:
             own.add(witness[0].address)
         self.signing = Signing(store, clock, own)
         authors = [signer.address for signer in traders]
+        self._twin_era = twin_era
+        self.slashing: Slashing | None = None
+        if slashing is not None:
+            self.slashing = Slashing(genesis, *slashing, self.counters)
+            for market_id, market in self.markets.items():
+                market.on_evidence.append(partial(self.slashing.note, market_id))
         self.own_orders = {market_id: OwnOrders(authors) for market_id in self.markets}
         for market_id, market in self.markets.items():
             market.on_epochs.append(self.own_orders[market_id].take)
@@ -167,8 +192,16 @@ class Node:
             market_id: Served(Repair(market), Checkpointing(market, archive))
             for market_id, market in self.markets.items()
         }
+        self.rosters = {
+            market_id: Rosters(market, indexer)
+            for market_id, market in self.markets.items()
+            if is_elected and indexer is not None
+        }
+        """What tells who is elected; empty where genesis names the witnesses for good."""
         self.joining = {
-            market_id: Joining(self.markets[market_id], *served, archive)
+            market_id: Joining(
+                self.markets[market_id], *served, archive, self.rosters.get(market_id)
+            )
             for market_id, served in self._served.items()
         }
         self._stopping = trio.Event()
@@ -194,6 +227,13 @@ class Node:
         )
         node.keeper.on_swaps.append(swapping.note)
         self._swapping[node.market_id] = swapping
+
+    def _witness_loop(
+        self, market: MarketNode, signer: Signer, chains: Mapping[MarketId, RevealChain]
+    ) -> WitnessLoop:
+        name = market.market_id
+        later = None if self._later_chain is None else partial(self._later_chain, name)
+        return WitnessLoop(market, signer, chains[name], self.signing, later, self._twin_era)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -245,10 +285,10 @@ class Node:
         async with trio.open_nursery() as nursery:
             for market_id, market in self.markets.items():
                 repair, checkpoints = self._served[market_id]
-                for author in self._logs[market.market_id].values():
+                authors = list(self._logs[market.market_id].values())
+                market.on_evidence += [author.report for author in authors[:1]]  # one is enough
+                for author in authors:
                     market.on_matches.append(author.accept)
-                    if not market.on_evidence:
-                        market.on_evidence.append(author.report)  # one report is enough
                     nursery.start_soon(author.run)
                 market.on_outside.append(partial(self.signing.check, market))
                 nursery.start_soon(self.signing.merge, market, repair)
@@ -256,10 +296,12 @@ class Node:
                 nursery.start_soon(repair.run)
                 nursery.start_soon(checkpoints.run)
                 nursery.start_soon(self.joining[market_id].run)
+                if market_id in self.rosters:
+                    nursery.start_soon(self.rosters[market_id].run)
                 if self._witness is not None:
-                    signer, chains = self._witness
-                    chain = chains[market.market_id]
-                    nursery.start_soon(WitnessLoop(market, signer, chain, self.signing).run)
+                    nursery.start_soon(self._witness_loop(market, *self._witness).run)
+            if self.slashing is not None:
+                nursery.start_soon(self.slashing.run)
             for settling in self._settling:
                 nursery.start_soon(settling.run)
             for swapping in self._swapping.values():

@@ -31,8 +31,8 @@ def methods(indexer: Indexer | None) -> dict[str, Method]:
         ``digest`` is of all of them: nodes that have read the same say the same."""
         if indexer is None:
             raise WorldError(
-                "this node reads no home chain: name it under [chains] in node.toml; the network "
-                "needs a registry there"
+                "this node reads no home chain: name its endpoints in node.toml (table [chain]); "
+                "the network needs a registry there"
             )
         block = params.get("block")
         if block is not None and (type(block) is not int or block < 0):

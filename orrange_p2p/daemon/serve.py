@@ -16,7 +16,7 @@ import trio
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import MarketId
+from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
 from orrange_p2p.daemon import (
@@ -44,6 +44,7 @@ from orrange_p2p.daemon.tokens import Tokens
 from orrange_p2p.p2p.lan import found_on_lan
 from orrange_p2p.p2p.libp2p_transport import open_transport
 from orrange_p2p.ports import Signer
+from orrange_p2p.ports.chain import Chain
 from orrange_p2p.ports.legs import Leg
 from orrange_p2p.ports.swaps import SwapStore
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
@@ -68,6 +69,7 @@ async def serve(
     keys: Keys,
     after_apply: Callable[[Fold], None] | None = None,
     lost_percent: int = 0,
+    twin_era: int | None = None,
 ) -> None:
     """Run the node of a data directory until SIGINT, SIGTERM or the API's ``stop``.
 
@@ -82,6 +84,7 @@ async def serve(
         genesis.market(market_id)
     traders = keys.traders() if config.is_trader else []
     witness: tuple[Signer, dict[MarketId, RevealChain]] | None = None
+    later_chain = None
     if config.is_witness:
         secret = keys.reveal_secret()
         signer = keys.witness()
@@ -93,6 +96,7 @@ async def serve(
                     f"{directory.network}: put the right key back"
                 )
         witness = (signer, reveals)
+        later_chain = partial(datadir.reveal_chain, secret)
     for section, tables in (("settlement", config.settlements), ("swap", config.swaps)):
         for one in tables:
             if one.trader > len(traders):
@@ -131,6 +135,10 @@ async def serve(
             trades=store if config.settlements else None,
             settling=[(one, chains[one.chain].chain) for one in config.settlements],
             swap_tools=_swap_tools(directory, keys, legs, swaps) if legs else None,
+            indexer=indexer,
+            later_chain=later_chain,
+            slashing=_slashing(config, genesis, traders, chains),
+            twin_era=twin_era,
         )
         tokens = Tokens(chains)
         accounts = [signer.address for signer in traders]
@@ -162,6 +170,19 @@ async def serve(
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
+
+
+def _slashing(
+    config: NodeConfig,
+    genesis: Genesis,
+    traders: Sequence[Signer],
+    chains: Mapping[str, NodeChain],
+) -> tuple[Chain, Address] | None:
+    """None where there is no registry, or nobody to pay for a transaction."""
+    home = chains.get(genesis.home_chain)
+    if home is None or not any(genesis.registry) or not 0 < config.slash_with <= len(traders):
+        return None
+    return home.chain, traders[config.slash_with - 1].address
 
 
 @asynccontextmanager

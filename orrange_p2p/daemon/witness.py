@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+import structlog
 import trio
 
 from orrange_p2p.core import ticks
@@ -16,6 +18,8 @@ from orrange_p2p.daemon.market import MarketNode
 from orrange_p2p.daemon.signing import LOOK_EVERY_S, Signing
 from orrange_p2p.ports import Record, RecordKind, Signer
 
+log = structlog.get_logger()
+
 OFFER_AGAIN_S: Final = 1.0
 """Without a tick of our own for this long, others may not have our last one."""
 
@@ -24,12 +28,25 @@ class WitnessLoop:
     """Ticks for one witness in one market."""
 
     def __init__(
-        self, node: MarketNode, signer: Signer, chain: RevealChain, signing: Signing
+        self,
+        node: MarketNode,
+        signer: Signer,
+        chain: RevealChain,
+        signing: Signing,
+        later_chain: Callable[[Era], RevealChain] | None = None,
+        twin_era: int | None = None,
     ) -> None:
+        """``chain``: the one that begins with era 0. ``later_chain``: makes the one that begins
+        with another era; it may take a second. ``twin_era``: from this era on every round gets two
+        ticks, which costs the bond: for showing that it does."""
         self._node = node
         self._signing = signing
         self._signer = signer
         self._chain = chain
+        self._later_chain = later_chain
+        self._twin_era = twin_era
+        self._strange_anchor = b""
+        """Of reveals that are not ours, so that they are not computed again."""
         self._of: tuple[Replica, Era] | None = None
         self._pacemaker: Pacemaker | None = None
         self._last: Tick | None = None
@@ -41,6 +58,9 @@ class WitnessLoop:
         while True:
             changed = node.changed
             if self._signer.address not in node.replica.table:  # not elected for this era
+                await changed.wait()
+                continue
+            if not await self._has_chain():
                 await changed.wait()
                 continue
             pacemaker = await self._current_pacemaker()
@@ -75,8 +95,43 @@ class WitnessLoop:
             await node.store.append_own([Record.of_tick(tick)])
             pacemaker.note_ticked(step, now_ms)
             node.outbox.put(tick)
+            if self._twin_era is not None and era >= self._twin_era:
+                node.outbox.put(self._twin_of(tick))
             self._last, self._offered_at = tick, trio.current_time()
             await node.take_own(tick)
+
+    def _twin_of(self, tick: Tick) -> Tick:
+        body = tick.body._replace(time_ms=TimeMs(tick.time_ms + 1))
+        draft = ticks.draft(
+            self._node.genesis.separator,
+            self._node.market_id,
+            tick.era,
+            tick.round,
+            tick.witness,
+            body,
+        )
+        return draft.signed(self._signer.sign(draft.digest))
+
+    async def _has_chain(self) -> bool:
+        """Whether we have the reveals that our seat promises."""
+        seat = self._node.replica.roster.seat_of(self._signer.address)
+        if seat is None or seat.anchor == self._chain.anchor:
+            return seat is not None
+        if seat.anchor == self._strange_anchor:
+            return False
+        if self._later_chain is not None:
+            chain = await trio.to_thread.run_sync(self._later_chain, seat.since)
+            if chain.anchor == seat.anchor:
+                self._chain = chain
+                return True
+        self._strange_anchor = seat.anchor
+        log.error(
+            "this node is a witness and cannot sign: its seat promises reveals that are not of "
+            "its secret; put the right key back, or stand anew",
+            market=self._node.market_id.hex(),
+            era=self._node.replica.era,
+        )
+        return False
 
     def _offer_again(self) -> None:
         """Gossip the last tick anew if there was none since: one that was lost to everybody is

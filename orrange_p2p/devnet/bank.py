@@ -44,7 +44,7 @@ class Bank:
         Works once on a chain, and only if the deployer has sent nothing there before.
         """
         wanted = contracts(network)
-        await self._send(
+        await self.send(
             Intent("", deployer.address, None, code, gas_limit=500_000 + 250 * len(code))
             for _, code, _ in wanted
         )
@@ -55,7 +55,7 @@ class Bank:
     ) -> None:
         """Give each so many coins and so much of both tokens."""
         mint = artifacts.load("TestToken").selectors["mint(address,uint256)"]
-        await self._send(
+        await self.send(
             intent
             for owner in owners
             for intent in (
@@ -70,7 +70,7 @@ class Bank:
     ) -> None:
         """Let a contract move so much of both tokens; by the owners' keys, at their cost."""
         data = erc20.approve_call(spender, amount)
-        await self._send(_call(owner, token, data) for owner in owners for token in (BASE, QUOTE))
+        await self.send(_call(owner, token, data) for owner in owners for token in (BASE, QUOTE))
 
     async def held(self, owner: Address) -> tuple[Amount, Amount]:
         """How much of the two tokens."""
@@ -79,8 +79,13 @@ class Bank:
         quote = await self._chain.call(QUOTE.address, call)
         return erc20.read_amount(base), erc20.read_amount(quote)
 
-    async def _send(self, intents: Iterable[Intent]) -> None:
-        """All in one block, if they fit, whatever time the chain lets pass between blocks."""
+    async def ask(self, contract: Address, data: bytes) -> bytes:
+        """What a contract answers to a call now."""
+        return await self._chain.call(contract, data)
+
+    async def send(self, intents: Iterable[Intent]) -> None:
+        """All in one block, if they fit, whatever time the chain lets pass between blocks; their
+        names are chosen here. Raises ``WorldError`` if the chain refuses one."""
         names = []
         for intent in intents:
             self._count += 1
