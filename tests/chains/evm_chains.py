@@ -62,6 +62,14 @@ async def rpc(port: int, method: str, *params: Any) -> Any:
         return answers.result((await client.post(f"http://127.0.0.1:{port}", json=call)).json())
 
 
+async def receipt(port: int, name: str, seconds: float = 10) -> Any:
+    """Of a transaction that is in a block soon: anvil mines only after it has answered."""
+    with trio.fail_after(seconds):
+        while (found := await rpc(port, "eth_getTransactionReceipt", name)) is None:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    return found
+
+
 async def mine(port: int, blocks: int = 1) -> None:
     await rpc(port, "anvil_mine", hex(blocks))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from evm_chains import ALICE, anvil, chain_on, mine, rpc
+from evm_chains import ALICE, anvil, chain_on, mine, receipt, rpc
 
 from orrange_p2p.chains.evm.abi import encode
 from orrange_p2p.chains.evm.chain import EvmChain
@@ -45,8 +45,8 @@ async def deployed(chain: EvmChain, port: int, code: bytes, *, mints: bool = Tru
     await chain.submit(Intent(name, ALICE.address, None, code))
     await mine(port)
     status = await chain.wait(name, confirmations=1, timeout_s=10)
-    receipt = await rpc(port, "eth_getTransactionReceipt", "0x" + status.tx_hash.hex())
-    token = Address(bytes.fromhex(receipt["contractAddress"][2:]))
+    created = await receipt(port, "0x" + status.tx_hash.hex())
+    token = Address(bytes.fromhex(created["contractAddress"][2:]))
     if mints:
         call = selector("mint(address,uint256)") + encode(ALICE.address, 1000)
         await chain.submit(Intent(f"mint {len(code)}", ALICE.address, token, call))

@@ -15,7 +15,7 @@ from eth_account.messages import encode_typed_data
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "chains")]
 
-from evm_chains import CHAIN, NUMBER, Tampered, anvil, chain_on, config, honest, mine, rpc
+from evm_chains import CHAIN, NUMBER, Tampered, anvil, chain_on, config, honest, mine, receipt, rpc
 from test_node import Party, genesis_of
 
 from orrange_p2p.chains.evm import artifacts, settlement
@@ -246,7 +246,7 @@ async def test_what_is_not_final_is_not_read() -> None:
         call = {"from": sender, "to": "0x" + REGISTRY.hex(), "data": "0x" + data.hex()}
         await rpc(chain.port, "anvil_impersonateAccount", sender)
         sent = await rpc(chain.port, "eth_sendTransaction", call)
-        assert (await rpc(chain.port, "eth_getTransactionReceipt", sent))["status"] == "0x1"
+        assert (await receipt(chain.port, sent))["status"] == "0x1"
         await indexer.catch_up()
         await rpc(chain.port, "evm_revert", snapshot)
         await mine(chain.port, 5)
