@@ -41,9 +41,9 @@ LEAVER, CHEAT, REPORTERS = 0, 1, range(2, NODES)
 CHEATS_FROM: Final = 1
 """The era in which the cheat begins to sign two ticks in each round."""
 TIMES: Final = Parameters(
-    era_ms=12_000,
-    pin_ms=7_000,
-    handover_ms=3_000,
+    era_ms=14_000,
+    pin_ms=6_000,
+    handover_ms=2_500,
     rounds_per_era=1024,
     elected_witnesses=8,
     bond_unit=10**12,

@@ -25,6 +25,8 @@ from orrange_p2p.ports.chain import Chain, Intent, IntentState
 TURNS: Final = 8
 """Reporters take turns over so many blocks: the first one's transaction spares the others theirs
 (protocol/decisions/0022-taking-turns-at-slashing.md)."""
+MAX_BLOCK_S: Final = 30.0
+"""A turn lasts no longer, also on a chain that stands still."""
 LOOK_S: Final = 0.5
 TRY_AGAIN_S: Final = 5.0
 MINED_S: Final = 600.0
@@ -63,6 +65,11 @@ class Slashing:
             if culprit not in self._closed and len(self._open) < MAX_OPEN:
                 self._open.setdefault(culprit, proof)
                 self._noted.set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a proof is still to be shown."""
+        return bool(self._open)
 
     async def run(self) -> None:
         """Show every proof to the registry, until cancelled."""
@@ -124,10 +131,11 @@ class Slashing:
         turns, differently for each culprit."""
         turn = sha256(culprit + self._payer).digest()[0] % TURNS
         until = (await self._chain.head()).number + turn
-        while (await self._chain.head()).number < until:
-            if any(await self._ask(registry.convicted_call(culprit))):
-                return
-            await trio.sleep(LOOK_S)
+        with trio.move_on_after(turn * MAX_BLOCK_S):
+            while (await self._chain.head()).number < until:
+                if any(await self._ask(registry.convicted_call(culprit))):
+                    return
+                await trio.sleep(LOOK_S)
 
     async def _ask(self, data: bytes) -> bytes:
         return await self._chain.call(self._genesis.registry, data)
