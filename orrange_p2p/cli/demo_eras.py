@@ -4,7 +4,6 @@ every node computes the same epochs."""
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,21 +15,20 @@ from rich.console import Console
 from rich.table import Table
 
 from orrange_p2p.bench.replay import MARKET
-from orrange_p2p.chains.evm import registry
 from orrange_p2p.cli import cluster
 from orrange_p2p.cli.chronicle import Chronicle
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.genesis import Genesis, Market, Parameters
-from orrange_p2p.core.ids import ZERO32, Address, Amount, Digest, Era
+from orrange_p2p.core.ids import ZERO32, Address, Amount, Era
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.chain_config import parse_chains
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.keys import PlainKeys
-from orrange_p2p.devnet.bank import UNLIMITED, Bank, open_bank
+from orrange_p2p.devnet.bank import Bank, open_bank
+from orrange_p2p.devnet.bonds import Bonds, Candidacy
 from orrange_p2p.devnet.chains import DevChain, open_chains
 from orrange_p2p.devnet.contracts import BASE, QUOTE, REGISTRY, SETTLEMENT
-from orrange_p2p.ports.chain import Intent
 
 NUMBER: Final = 31337
 BLOCK_TIME_S: Final = 1
@@ -52,7 +50,6 @@ TIMES: Final = Parameters(
 COINS: Final = Amount(100 * 10**18)
 BOND: Final = Amount(1_000 * 10**QUOTE.decimals)
 LOCK_S: Final = 300 * 86_400
-GAS: Final = 300_000
 WAIT_S: Final = 150.0
 LOOK_S: Final = 0.5
 AFTER_ROUNDS: Final = 16
@@ -107,7 +104,6 @@ class EraRun:
         self._console = Console(stderr=as_json)
         self._directories = [DataDir(base / f"node-{n}") for n in range(NODES)]
         self._keys = [PlainKeys(directory) for directory in self._directories]
-        self._nonces: Counter[Address] = Counter()
         self._seen: dict[int, EraSeen] = {}
 
     async def run(self) -> EraReport:
@@ -120,11 +116,11 @@ class EraRun:
             owners = [one.traders()[0] for one in self._keys]
             bank = await stack.enter_async_context(open_bank(chain, owners))
             self._tell("Deploying the contracts; every node bonds and stands for witness ...")
-            await self._bond(bank, genesis)
+            bonds = await self._bond(bank, genesis)
             extra = {CHEAT: ["--twins-from", str(CHEATS_FROM)]}
             self._tell("Starting the nodes ...")
             nodes = await stack.enter_async_context(cluster.running(self._base, NODES, extra))
-            return await self._watch(nodes, bank, genesis)
+            return await self._watch(nodes, bank, bonds, genesis)
 
     def _tell(self, text: str) -> None:
         self._console.print(text, highlight=False)
@@ -160,66 +156,57 @@ class EraRun:
             datadir.write_network(directory, genesis)
         return genesis
 
-    async def _bond(self, bank: Bank, genesis: Genesis) -> None:
+    async def _bond(self, bank: Bank, genesis: Genesis) -> Bonds:
         await bank.deploy(genesis)
-        owners = [one.traders()[0].address for one in self._keys]
-        await bank.hand_out(owners, coins=COINS, base=Amount(0), quote=BOND)
-        await bank.approve(owners, UNLIMITED, REGISTRY)
-        until_s = genesis.start_ms // 1000 + LOCK_S
-        market = genesis.markets[0]
-        await bank.send(_call(owner, registry.bond_call(BOND, until_s)) for owner in owners)
-        await bank.send(
-            _call(owner, self._binding(owner, number, key))
-            for number, owner in enumerate(owners)
-            for key in ("trader", "witness")
+        bonds, market = Bonds(bank, NUMBER), genesis.markets[0]
+        owners = [one.traders()[0] for one in self._keys]
+        addresses = [owner.address for owner in owners]
+        await bank.hand_out(addresses, coins=COINS, base=Amount(0), quote=BOND)
+        await bonds.bond(addresses, BOND, genesis.start_ms // 1000 + LOCK_S)
+        await bonds.bind(
+            (owner.address, key)
+            for owner, keys in zip(owners, self._keys, strict=True)
+            for key in (owner, keys.witness())
         )
         half = Amount(BOND // 2)
-        stands = await trio.to_thread.run_sync(self._candidacies, market)
-        await bank.send(
-            _call(owner, data)
-            for number, owner in enumerate(owners)
-            for data in (
-                registry.allocate_call(market.id, owner, half),
-                registry.allocate_call(market.id, self._witness(number), half),
-                stands[number],
-            )
+        await bonds.allocate(
+            (owner, market.id, key, half)
+            for number, owner in enumerate(addresses)
+            for key in (owner, self._witness(number))
         )
+        stands = await trio.to_thread.run_sync(self._candidacies, addresses, market)
+        await bonds.stand(stands)
+        return bonds
 
     def _witness(self, number: int) -> Address:
         return self._keys[number].witness().address
 
-    def _binding(self, owner: Address, number: int, which: str) -> bytes:
-        keys = self._keys[number]
-        signer = keys.witness() if which == "witness" else keys.traders()[0]
-        nonce = self._nonces[owner]
-        self._nonces[owner] += 1
-        digest = registry.binding_digest(NUMBER, REGISTRY, owner, signer.address, b"", nonce)
-        return registry.bind_call(signer.address, b"", signer.sign(Digest(digest)))
-
-    def _candidacies(self, market: Market) -> list[bytes]:
+    def _candidacies(self, owners: Sequence[Address], market: Market) -> list[Candidacy]:
         """The founders with the chains that genesis names, the others with chains of their own."""
-        calls = []
-        for number, keys in enumerate(self._keys):
+        made = []
+        for number, (owner, keys) in enumerate(zip(owners, self._keys, strict=True)):
             since = Era(0 if number < FOUNDERS else 1)
             chain = datadir.reveal_chain(keys.reveal_secret(), market.id, since)
             witness = self._witness(number)
-            calls.append(registry.stand_call(market.id, witness, chain.anchor, since))
-        return calls
+            made.append(Candidacy(owner, market.id, witness, chain.anchor, since))
+        return made
 
     # --- what happens ---
 
-    async def _watch(self, nodes: Sequence[NodeProcess], bank: Bank, genesis: Genesis) -> EraReport:
+    async def _watch(
+        self, nodes: Sequence[NodeProcess], bank: Bank, bonds: Bonds, genesis: Genesis
+    ) -> EraReport:
         market = genesis.markets[0].id
         owners = [one.traders()[0].address for one in self._keys]
-        before = [await self._bonded(bank, owner) for owner in owners]
+        before = [await bonds.slashable(owner) for owner in owners]
         held = [(await bank.held(owner))[1] for owner in owners]
         chronicle = Chronicle(nodes)
         remaining = {self._witness(number) for number in REPORTERS}
         with trio.move_on_after(WAIT_S) as deadline:
             await self._until(nodes, chronicle, lambda era: era.era >= 1)
             self._tell("Era 1: two have joined. Node 0 steps back, node 1 signs twice ...")
-            stepping = registry.stand_call(market, self._witness(LEAVER), ZERO32, Era(0))
-            await bank.send([_call(owners[LEAVER], stepping)])
+            leaver = self._witness(LEAVER)
+            await bonds.stand([Candidacy(owners[LEAVER], market, leaver, ZERO32, Era(0))])
             await self._until(
                 nodes, chronicle, lambda era: set(era.witnesses) == set(map(_hex, remaining))
             )
@@ -230,7 +217,7 @@ class EraRun:
         await self._look(nodes, chronicle)
         if deadline.cancelled_caught:
             self._tell(f"It took longer than {WAIT_S:.0f} s: this is how far it came.")
-        after = [await self._bonded(bank, owner) for owner in owners]
+        after = [await bonds.slashable(owner) for owner in owners]
         epoch, roots = chronicle.compare()
         shares = [(await bank.held(o))[1] - was for o, was in zip(owners, held, strict=True)]
         sets = [set(self._seen[era].witnesses) for era in sorted(self._seen)]
@@ -251,10 +238,6 @@ class EraRun:
             orders=(await nodes[LEAVER].status())["totals"].get("orders", 0),
             rosters=[self._seen[era] for era in sorted(self._seen)],
         )
-
-    async def _bonded(self, bank: Bank, owner: Address) -> Amount:
-        answer = await bank.ask(REGISTRY, registry.bond_of_call(owner))
-        return registry.read_bond(answer).slashable
 
     async def _order(self, node: NodeProcess, author: Address) -> None:
         place = {"op": "place", "side": "buy", "price": "1", "quantity": "1"}
@@ -292,10 +275,6 @@ class EraRun:
 
 async def _all(nodes: Sequence[NodeProcess]) -> list[dict[str, Any]]:
     return [await node.status() for node in nodes]
-
-
-def _call(owner: Address, data: bytes) -> Intent:
-    return Intent("", owner, REGISTRY, data, gas_limit=GAS)
 
 
 def _hex(address: Address) -> str:

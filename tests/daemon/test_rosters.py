@@ -16,20 +16,19 @@ sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "chains
 from evm_chains import CHAIN, NUMBER, anvil, chain_on
 from test_node import Party, common_roots, genesis_of, market_of, until
 
-from orrange_p2p.chains.evm import registry
 from orrange_p2p.core.errors import ConfigError, InvalidError, WorldError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Address, Amount, Digest, Era, Round
+from orrange_p2p.core.ids import Address, Amount, Era, Round
 from orrange_p2p.core.roster import Roster, Seat
 from orrange_p2p.daemon.indexer import Indexer
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.rosters import Rosters
 from orrange_p2p.daemon.system import SystemClock
-from orrange_p2p.devnet.bank import UNLIMITED, Bank, open_bank
+from orrange_p2p.devnet.bank import Bank, open_bank
+from orrange_p2p.devnet.bonds import Bonds, Candidacy
 from orrange_p2p.devnet.chains import DevChain
 from orrange_p2p.devnet.contracts import QUOTE, REGISTRY, SETTLEMENT
 from orrange_p2p.p2p.memory import MemoryNetwork
-from orrange_p2p.ports.chain import Intent
 from orrange_p2p.store.history_memory import MemoryHistory
 from orrange_p2p.store.memory import MemoryStore
 
@@ -62,25 +61,21 @@ def elected(parties: list[Party]) -> Genesis:
 
 async def stand(bank: Bank, genesis: Genesis, parties: list[Party]) -> None:
     """Every party's trader bonds for its witness key, and lets it stand."""
-    owners = [party.trader.address for party in parties]
     await bank.deploy(genesis)
+    bonds, market = Bonds(bank, NUMBER), genesis.markets[0].id
+    owners = [party.trader.address for party in parties]
     await bank.hand_out(owners, coins=Amount(10**18), base=Amount(0), quote=BOND)
-    await bank.approve(owners, UNLIMITED, REGISTRY)
-    market = genesis.markets[0].id
+    await bonds.bond(owners, BOND, genesis.start_ms // 1000 + LOCK_S)
+    await bonds.bind((party.trader.address, party.witness) for party in parties)
+    keys = [party.witness.address for party in parties]
+    await bonds.allocate(
+        (owner, market, key, BOND) for owner, key in zip(owners, keys, strict=True)
+    )
     listed = {witness.address for witness in genesis.witnesses}
-    calls = []
-    for party in parties:
-        owner, key = party.trader.address, party.witness.address
-        digest = Digest(registry.binding_digest(NUMBER, REGISTRY, owner, key, b"", 0))
-        since = Era(0 if key in listed else 1)
-        for data in (
-            registry.bond_call(BOND, genesis.start_ms // 1000 + LOCK_S),
-            registry.bind_call(key, b"", party.witness.sign(digest)),
-            registry.allocate_call(market, key, BOND),
-            registry.stand_call(market, key, party.chain.anchor, since),
-        ):
-            calls.append(Intent("", owner, REGISTRY, data, gas_limit=300_000))
-    await bank.send(calls)
+    await bonds.stand(
+        Candidacy(owner, market, key, party.chain.anchor, Era(0 if key in listed else 1))
+        for owner, key, party in zip(owners, keys, parties, strict=True)
+    )
 
 
 class World:

@@ -25,10 +25,10 @@ from orrange_p2p.core.ids import ZERO32, Amount, Digest, Epoch, Era, Round, Seq,
 from orrange_p2p.core.operations import CancelAll, Evidence
 from orrange_p2p.core.ticks import Applied, TickBody
 from orrange_p2p.daemon.slashing import Slashing
-from orrange_p2p.devnet.bank import UNLIMITED, Bank, open_bank
+from orrange_p2p.devnet.bank import Bank, open_bank
+from orrange_p2p.devnet.bonds import Bonds
 from orrange_p2p.devnet.chains import DevChain
 from orrange_p2p.devnet.contracts import QUOTE, REGISTRY, SETTLEMENT
-from orrange_p2p.ports.chain import Intent
 from orrange_p2p.signers.memory import MemorySigner
 from orrange_p2p.store.intents_memory import MemoryIntents
 
@@ -76,17 +76,17 @@ def equivocation(genesis: Genesis) -> Evidence:
 
 
 class World:
-    def __init__(self, port: int, genesis: Genesis, bank: Bank) -> None:
+    def __init__(self, port: int, genesis: Genesis, bank: Bank, bonds: Bonds) -> None:
         self.port = port
         self.genesis = genesis
         self.bank = bank
+        self.bonds = bonds
 
     async def is_convicted(self) -> bool:
         return any(await self.bank.ask(REGISTRY, registry.convicted_call(CHEAT.address)))
 
     async def bond(self) -> int:
-        answer = await self.bank.ask(REGISTRY, registry.bond_of_call(OWNER.address))
-        return registry.read_bond(answer).slashable
+        return await self.bonds.slashable(OWNER.address)
 
     async def gained(self, reporter: MemorySigner) -> int:
         return (await self.bank.held(reporter.address))[1]
@@ -112,17 +112,11 @@ async def world(*, is_bound: bool = True) -> AsyncIterator[World]:
         everybody = [one.address for one in (OWNER, ANNE, BERT)]
         await bank.hand_out(everybody, coins=Amount(10**18), base=Amount(0), quote=Amount(0))
         await bank.hand_out([OWNER.address], coins=Amount(0), base=Amount(0), quote=BOND)
-        await bank.approve([OWNER.address], UNLIMITED, REGISTRY)
-        digest = registry.binding_digest(NUMBER, REGISTRY, OWNER.address, CHEAT.address, b"peer", 0)
-        until_s = genesis.start_ms // 1000 + 86_400
-        calls = [registry.bond_call(BOND, until_s)]
+        bonds = Bonds(bank, NUMBER)
+        await bonds.bond([OWNER.address], BOND, genesis.start_ms // 1000 + 86_400)
         if is_bound:
-            consent = CHEAT.sign(Digest(digest))
-            calls.append(registry.bind_call(CHEAT.address, b"peer", consent))
-        await bank.send(
-            [Intent("", OWNER.address, REGISTRY, data, gas_limit=300_000) for data in calls]
-        )
-        yield World(port, genesis, bank)
+            await bonds.bind([(OWNER.address, CHEAT)])
+        yield World(port, genesis, bank, bonds)
 
 
 class Reporter:
