@@ -28,9 +28,8 @@ from orrange_p2p.bench.replay import MARKET
 from orrange_p2p.chains.evm import answers, history
 from orrange_p2p.core import reputation
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.histories import day_of, histories
+from orrange_p2p.core.histories import day_of, histories, table_digest
 from orrange_p2p.core.ids import Address
-from orrange_p2p.core.reputation import table_digest
 from orrange_p2p.ports.history import ReadTo
 from orrange_p2p.store.history_sqlite import open_sqlite_history
 
@@ -105,13 +104,16 @@ async def run(events: int, accounts: int) -> dict[str, Any]:
             start = time.perf_counter()
             kept = await store.events(last)
             loading = time.perf_counter() - start
+    day = day_of(START_S + last * BLOCK_S)
     start = time.perf_counter()
     made = histories(genesis, kept)
     folding = time.perf_counter() - start
     start = time.perf_counter()
-    day = day_of(START_S + last * BLOCK_S)
     scores = [reputation.score(made[account], day) for account in sorted(made)]
     scoring = time.perf_counter() - start
+    start = time.perf_counter()
+    digest = table_digest(day, scores, kept)
+    hashing = time.perf_counter() - start
     return {
         "events": len(kept),
         "events_per_s": round(len(kept) / indexing),
@@ -119,7 +121,8 @@ async def run(events: int, accounts: int) -> dict[str, Any]:
         "load_s": round(loading, 2),
         "histories_s": round(folding, 2),
         "score_s": round(scoring, 2),
-        "digest": "0x" + table_digest(scores).hex(),
+        "digest_s": round(hashing, 2),
+        "digest": "0x" + digest.hex(),
         "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from hashlib import sha256
+from struct import Struct
 from typing import Final, NamedTuple
 
-from orrange_p2p.core import reputation
+from orrange_p2p.core import codec, reputation
 from orrange_p2p.core.assets import evm_chain_id
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address
-from orrange_p2p.core.reputation import Bond, Default, History, Place, Score, Settled
+from orrange_p2p.core.reputation import Bond, Default, History, Place, Score, Settled, Term
 
 __all__ = ["ChainEvent", "EventKind", "Standings", "day_of", "histories", "standings"]
 
 DAY_S: Final = 86_400
 NOBODY: Final = Address(bytes(20))
+_RECORD: Final = Struct(">QQBQ20s20s32s32s32s32s32sQQ")
+_HASHED_AT_ONCE: Final = 1024
 
 
 class EventKind(enum.IntEnum):
@@ -103,11 +107,12 @@ def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, H
     for event in ordered:
         kind, day = event.kind, day_of(event.time_s)
         if kind is EventKind.SETTLED:
-            rates.note(event)
-            burned = rates.of_quote(event.market, event.amount)
+            burned = rates.of_settled(event)
             if burned is not None:
-                for side in (event.subject, event.other):
-                    of(owner_of.get(side, side)).settled.append(Settled(event.place, burned, day))
+                settled = Settled(event.place, burned, day)
+                buyer, seller = event.subject, event.other
+                of(owner_of.get(buyer, buyer)).settled.append(settled)
+                of(owner_of.get(seller, seller)).settled.append(settled)
             continue
         if kind is EventKind.ALLOCATED or kind is EventKind.STOOD:
             continue  # what elections read
@@ -157,27 +162,29 @@ class _Rates:
     """Amounts in micro-units of the bond asset, by the rates of genesis and no oracle."""
 
     def __init__(self, genesis: Genesis) -> None:
-        self._markets = {bytes(market.id): market for market in genesis.markets}
+        self._rates: dict[bytes, tuple[int, int]] = {}
         home = f"eip155:{evm_chain_id(genesis.home_chain)}/erc20:0x"
         self._quotes: dict[str, tuple[int, int]] = {}
         self._bases: dict[str, bytes] = {}
         for market in genesis.markets:
             rate = (market.rate_numerator, market.rate_denominator)
+            self._rates[bytes(market.id)] = rate
             self._quotes.setdefault(market.quote.lower().removeprefix(home), rate)
             self._bases.setdefault(market.base.lower().removeprefix(home), bytes(market.id))
-        self._last: dict[bytes, tuple[int, int]] = {}
-        """By market (paid, lots) of the last settled trade."""
+        self._last: dict[bytes, ChainEvent] = {}
+        """By market the last settled trade, which tells what base is worth."""
 
-    def note(self, event: ChainEvent) -> None:
-        if event.market in self._markets and event.lots > 0:
-            self._last[event.market] = (event.paid, event.lots)
-
-    def of_quote(self, market: bytes, amount: int) -> int | None:
-        """None for a market that is none of the network's."""
-        found = self._markets.get(market)
-        if found is None:
+    def of_settled(self, event: ChainEvent) -> int | None:
+        """What a trade burned; its price is noted. None for a market that is none of the
+        network's."""
+        market = event.market
+        rate = self._rates.get(market)
+        if rate is None:
             return None
-        return amount * found.rate_numerator // found.rate_denominator
+        if event.lots > 0:
+            self._last[market] = event
+        numerator, denominator = rate
+        return event.amount * numerator // denominator
 
     def of_token(self, event: ChainEvent) -> int:
         """What somebody lacked: quote at its rate, base at the price of the last trade that was
@@ -187,12 +194,11 @@ class _Rates:
             numerator, denominator = self._quotes[token]
             return event.amount * numerator // denominator
         market = self._bases.get(token, b"")
-        if market not in self._last:
+        last = self._last.get(market)
+        if last is None:
             return 0
-        paid, lots = self._last[market]
-        worth = self.of_quote(market, event.amount * paid // lots)
-        assert worth is not None
-        return worth
+        numerator, denominator = self._rates[market]
+        return event.amount * last.paid // last.lots * numerator // denominator
 
 
 class Standings(NamedTuple):
@@ -204,11 +210,15 @@ class Standings(NamedTuple):
     day: int
     scores: tuple[Score, ...]
     """Ascending by account."""
+    histories: dict[Address, History]
+    """What each score is made of."""
+    digest: bytes
+    """Equal at two nodes that read the same events and score them alike, and at no others."""
 
-    @property
-    def digest(self) -> bytes:
-        """Equal at two nodes that read the same blocks."""
-        return reputation.table_digest(self.scores)
+    def terms(self, account: Address) -> tuple[Term, ...]:
+        """What the account's score is made of, event by event."""
+        history = self.histories.get(account)
+        return () if history is None else reputation.terms(history, self.day)
 
 
 def standings(
@@ -216,6 +226,52 @@ def standings(
 ) -> Standings:
     """The scores of all accounts at a block, from the events up to it."""
     day = day_of(time_s)
-    made = histories(genesis, [event for event in events if event.place.block <= block])
-    scores = [reputation.score(made[account], day) for account in sorted(made)]
-    return Standings(chain, block, hash, day, tuple(scores))
+    known = sorted([event for event in events if event.place.block <= block])
+    made = histories(genesis, known)
+    scores = tuple([reputation.score(made[account], day) for account in sorted(made)])
+    return Standings(chain, block, hash, day, scores, made, table_digest(day, scores, known))
+
+
+def table_digest(day: int, scores: Iterable[Score], events: Iterable[ChainEvent]) -> bytes:
+    """SHA-256 of all scores, ascending by account, and of the events that they follow from,
+    ascending by place."""
+    rows = [(one.account, *[_word(sum) for sum in one[1:5]], one.age_days) for one in scores]
+    return sha256(codec.encode((day, rows, events_digest(events)))).digest()
+
+
+def events_digest(events: Iterable[ChainEvent]) -> bytes:
+    """SHA-256 of events, each in full, in the order that they come in."""
+    hashed = sha256()
+    chain, prefix = "", b""
+    records: list[bytes] = []
+    for event in events:
+        place = event.place
+        if place.chain != chain:
+            chain, prefix = place.chain, codec.encode(place.chain)
+        records.append(prefix)
+        records.append(
+            _RECORD.pack(
+                place.block,
+                place.log,
+                event.kind,
+                event.time_s,
+                event.subject,
+                event.other,
+                event.market,
+                event.anchor,
+                event.amount.to_bytes(32, "big"),
+                event.paid.to_bytes(32, "big"),
+                event.lots.to_bytes(32, "big"),
+                event.until_s,
+                event.since,
+            )
+        )
+        if len(records) >= _HASHED_AT_ONCE:
+            hashed.update(b"".join(records))
+            records.clear()
+    hashed.update(b"".join(records))
+    return hashed.digest()
+
+
+def _word(number: int) -> bytes:
+    return number.to_bytes(32, "big")

@@ -8,17 +8,14 @@
 
 Amounts are micro-units of the bond asset. Each event is rounded down on its own, so the order in
 which events come and how they are paged changes nothing, and an event split in two never gains. A
-score is computed at a day and carries its terms: who doubts it can look each of them up.
+score is computed at a day; who doubts it asks for its terms, and can look each of them up.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final, NamedTuple
 
-from orrange_p2p.core import codec
 from orrange_p2p.core.decay import decay, decayed
 from orrange_p2p.core.ids import Address
 
@@ -32,7 +29,7 @@ __all__ = [
     "Settled",
     "Term",
     "score",
-    "table_digest",
+    "terms",
 ]
 
 FULL_LOCK_DAYS: Final = 365
@@ -116,7 +113,7 @@ class Term(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A score and where it comes from."""
+    """A score and the sums that it is made of."""
 
     account: Address
     total: int
@@ -129,68 +126,55 @@ class Score(NamedTuple):
     """D"""
     age_days: int
     """a"""
-    terms: tuple[Term, ...]
-    """Ascending by kind, then by place; those that are worth nothing are left out."""
 
 
 def score(history: History, day: int) -> Score:
     """The score at a day, counted from 1970-01-01 as the pinned block's time tells it."""
-    backed, traded, failed = _bonds(history, day), _trades(history, day), _defaults(history, day)
-    bonds, trades, defaults = (
-        sum([one.value for one in part]) for part in (backed, traded, failed)
-    )
-    terms = [*backed, *traded, *failed]
-    terms.sort()
+    bonds = sum([term.value for term in _bonds(history, day)])
+    defaults = sum([term.value for term in _defaults(history, day)])
+    trades = 0
+    # Most of a busy account's history: in the order of blocks, whose days are few.
+    share, last = 0, -1
+    for _, fee_burned, made in history.settled:
+        if made != last:
+            share, last = _share(day, made), made
+        trades += (fee_burned >> 1) * share >> 32
     age = min(max(0, day - history.registered_day), FULL_AGE_DAYS)
     earned = min(TRADE_FACTOR * trades * age // FULL_AGE_DAYS, bonds)
     total = 0 if history.is_forked else max(0, bonds + earned - defaults)
-    return Score(history.account, total, bonds, trades, defaults, age, tuple(terms))
+    return Score(history.account, total, bonds, trades, defaults, age)
+
+
+def terms(history: History, day: int) -> tuple[Term, ...]:
+    """What the sums of a score are made of: ascending by kind, then by place. Events that are worth
+    nothing are left out."""
+    found = [*_bonds(history, day), *_defaults(history, day)]
+    for place, fee_burned, made in history.settled:
+        if value := (fee_burned >> 1) * _share(day, made) >> 32:
+            found.append(Term(Kind.SETTLED, place, value))
+    found.sort()
+    return tuple(found)
+
+
+def _share(day: int, made: int) -> int:
+    return decay(max(0, day - made), TRADE_HALF_LIFE_DAYS)
 
 
 def _bonds(history: History, day: int) -> list[Term]:
-    terms = []
+    found = []
     for place, amount, until_day, on_bitcoin in history.bonds:
         left = min(max(0, until_day - day), FULL_LOCK_DAYS)
         share = 2 * FULL_LOCK_DAYS if on_bitcoin else FULL_LOCK_DAYS
         if value := amount * left // share:
-            terms.append(Term(Kind.BITCOIN_BOND if on_bitcoin else Kind.BOND, place, value))
-    return terms
-
-
-def _trades(history: History, day: int) -> list[Term]:
-    # Most of a busy account's history: the days are few, so what is left of each is looked up.
-    left: dict[int, int] = {}
-    terms: list[Term] = []
-    settled = Kind.SETTLED
-    for place, fee_burned, made in history.settled:
-        share = left.get(made)
-        if share is None:
-            share = left[made] = decay(max(0, day - made), TRADE_HALF_LIFE_DAYS)
-        if value := (fee_burned >> 1) * share >> 32:
-            terms.append(tuple.__new__(Term, (settled, place, value)))  # a third of the call's cost
-    return terms
+            found.append(Term(Kind.BITCOIN_BOND if on_bitcoin else Kind.BOND, place, value))
+    return found
 
 
 def _defaults(history: History, day: int) -> list[Term]:
-    terms = []
+    found = []
     for place, amount, made, is_dispute in history.defaults:
         kind = Kind.DISPUTE if is_dispute else Kind.TIMEOUT
         age = max(0, day - made)
         if value := decayed(amount * _PERCENT[kind] // 100, age, DEFAULT_HALF_LIFE_DAYS):
-            terms.append(Term(kind, place, value))
-    return terms
-
-
-def table_digest(scores: Iterable[Score]) -> bytes:
-    """The SHA-256 of all scores with their terms: equal tables, equal digests, whatever the order
-    in which they were made."""
-    rows = sorted(scores)
-    return sha256(codec.encode([_items(row) for row in rows])).digest()
-
-
-def _items(row: Score) -> codec.Value:
-    terms: list[codec.Value] = [
-        (int(term.kind), term.place.chain, term.place.block, term.place.log, term.value)
-        for term in row.terms
-    ]
-    return (row.account, row.total, row.bonds, row.trades, row.defaults, row.age_days, terms)
+            found.append(Term(kind, place, value))
+    return found

@@ -61,7 +61,7 @@ def _rows(found: Standings, account: Address | None) -> list[dict[str, Any]]:
         best = sorted(found.scores, key=lambda one: (-one.total, one.account))
         return [_score(one) for one in best[:MAX_ROWS]]
     return [
-        {**_score(one), "terms": [_term(term) for term in one.terms]}
+        {**_score(one), "terms": [_term(term) for term in found.terms(one.account)]}
         for one in found.scores
         if one.account == account
     ]

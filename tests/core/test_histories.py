@@ -126,3 +126,22 @@ def test_another_event_is_another_digest(field: str) -> None:
     changed = (STORY[0]._replace(**{field: getattr(STORY[0], field) + 10 * DAY_S}), *STORY[1:])
     at = (GENESIS, CHAIN, 10_000, bytes(32), NOW_S + 10 * DAY_S)
     assert standings(*at, STORY).digest != standings(*at, changed).digest
+
+
+def test_digests_differ_where_any_event_or_score_differs() -> None:
+    def digest(day_s: int, events: tuple[ChainEvent, ...]) -> bytes:
+        return standings(GENESIS, CHAIN, 10_000, bytes(32), day_s, events).digest
+
+    found = {digest(NOW_S, STORY), digest(NOW_S + DAY_S, STORY), digest(NOW_S, STORY[:-1])}
+    for number, told in enumerate(STORY):
+        for change in (
+            {"amount": told.amount + 1},
+            {"time_s": told.time_s + 1},
+            {"subject": KEY if told.subject != KEY else BOB},
+            {"since": 1},
+            {"anchor": b"\x01" * 32},
+            {"place": told.place._replace(block=told.place.block + 500)},
+        ):
+            other = told._replace(**change)
+            found.add(digest(NOW_S, (*STORY[:number], other, *STORY[number + 1 :])))
+    assert len(found) == 3 + 6 * len(STORY)

@@ -202,7 +202,7 @@ async def test_what_the_chain_shows_of_three(tmp_path: Path) -> None:
         assert set(by_account) == {one.address for one in (ALICE, BOB, POOR)}
         alice = by_account[ALICE.address]
         assert alice.bonds == alice.total == 1200 * 10**6
-        assert [term.kind for term in alice.terms] == [Kind.BOND, Kind.BOND]
+        assert [term.kind for term in found.terms(ALICE.address)] == [Kind.BOND, Kind.BOND]
         bob = by_account[BOB.address]
         assert (bob.total, bob.bonds) == (0, 0), "its key has forked"
         # 3 lots of base at 100 each, as the trade before: 300 units of 10^-12 are nothing yet.
