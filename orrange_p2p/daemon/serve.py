@@ -24,6 +24,7 @@ from orrange_p2p.daemon import (
     datadir,
     delegation_api,
     order_api,
+    registry_api,
     reputation_api,
     signing,
     swap_api,
@@ -147,6 +148,15 @@ async def serve(
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
+            **registry_api.methods(
+                node,
+                chains.get(genesis.home_chain),
+                indexer,
+                tokens,
+                traders,
+                None if witness is None else witness[0],
+                later_chain,
+            ),
             **delegation_api.methods(
                 node,
                 traders,
