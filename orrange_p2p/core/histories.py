@@ -22,7 +22,7 @@ __all__ = ["ChainEvent", "EventKind", "Standings", "day_of", "histories", "stand
 
 DAY_S: Final = 86_400
 NOBODY: Final = Address(bytes(20))
-_RECORD: Final = Struct(">QQBQ20s20s32s32s32s32s32sQQ")
+_RECORD: Final = Struct(">QQBQ20s20s32s32s32s32s32sQQ33s")
 _HASHED_AT_ONCE: Final = 1024
 
 
@@ -34,7 +34,7 @@ class EventKind(enum.IntEnum):
     UNBONDING = 1
     """``amount`` of the bond of ``subject`` is on its way out."""
     BOUND = 2
-    """The key ``other`` acts for ``subject``."""
+    """The key ``other`` acts for ``subject``, and so does ``bitcoin_key`` if there is one."""
     SLASHED = 3
     """The key ``other`` of ``subject`` was convicted."""
     SETTLED = 4
@@ -67,6 +67,8 @@ class ChainEvent(NamedTuple):
     anchor: bytes = b""
     since: int = 0
     """The era whose round 0 is position 0 of the reveal chain."""
+    bitcoin_key: bytes = b""
+    """Compressed, 33 bytes: bonds on Bitcoin that are locked by it are the subject's."""
 
 
 def day_of(time_s: int) -> int:
@@ -264,6 +266,7 @@ def events_digest(events: Iterable[ChainEvent]) -> bytes:
                 event.lots.to_bytes(32, "big"),
                 event.until_s,
                 event.since,
+                event.bitcoin_key,
             )
         )
         if len(records) >= _HASHED_AT_ONCE:

@@ -38,6 +38,10 @@ class HistoryStore(Protocol):
         """All events of blocks up to ``last``, in their order."""
         ...
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        """Those that name a Bitcoin key, in their order."""
+        ...
+
     async def counts(self) -> dict[str, int]:
         """How many events of each kind are kept."""
         ...

@@ -30,5 +30,8 @@ class MemoryHistory:
     async def events(self, last: int) -> Sequence[ChainEvent]:
         return [event for event in self._events if event.place.block <= last]
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        return [event for event in self._events if event.bitcoin_key]
+
     async def counts(self) -> dict[str, int]:
         return dict(Counter(event.kind.name.lower() for event in self._events))

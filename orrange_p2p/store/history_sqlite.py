@@ -36,13 +36,15 @@ CREATE TABLE events (
     lots BLOB NOT NULL,
     anchor BLOB NOT NULL,
     since BLOB NOT NULL,
+    bitcoin_key BLOB NOT NULL,
     PRIMARY KEY (block, log)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bitcoin_bindings ON events (block, log) WHERE bitcoin_key != x'';
 CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
 CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 2, _SCHEMA)  # "ORHI"
-_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 3, _SCHEMA)  # "ORHI"
+_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteHistory:
@@ -82,6 +84,11 @@ class SqliteHistory:
         rows = await self._file.run(lambda: self._db.execute(query, (last,)).fetchall())
         return [_event(self._chain, row) for row in rows]
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        query = "SELECT * FROM events WHERE bitcoin_key != x'' ORDER BY block, log"
+        rows = await self._file.run(lambda: self._db.execute(query).fetchall())
+        return [_event(self._chain, row) for row in rows]
+
     async def counts(self) -> dict[str, int]:
         query = "SELECT kind, count(*) FROM events GROUP BY kind"
         rows = await self._file.run(lambda: self._db.execute(query).fetchall())
@@ -116,11 +123,12 @@ def _row(event: ChainEvent) -> tuple[Any, ...]:
         event.lots.to_bytes(32, "big"),
         event.anchor,
         event.since.to_bytes(32, "big"),
+        event.bitcoin_key,
     )
 
 
 def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
-    block, log, kind, time_s, subject, other, market, *amounts, anchor, since = row
+    block, log, kind, time_s, subject, other, market, *amounts, anchor, since, bitcoin_key = row
     amount, until_s, paid, lots = amounts
     return ChainEvent(
         Place(chain, block, log),
@@ -135,6 +143,7 @@ def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
         int.from_bytes(lots, "big"),
         anchor,
         int.from_bytes(since, "big"),
+        bitcoin_key,
     )
 
 

@@ -140,8 +140,9 @@ def test_digests_differ_where_any_event_or_score_differs() -> None:
             {"subject": KEY if told.subject != KEY else BOB},
             {"since": 1},
             {"anchor": b"\x01" * 32},
+            {"bitcoin_key": b"\x02" * 33},
             {"place": told.place._replace(block=told.place.block + 500)},
         ):
             other = told._replace(**change)
             found.add(digest(NOW_S, (*STORY[:number], other, *STORY[number + 1 :])))
-    assert len(found) == 3 + 6 * len(STORY)
+    assert len(found) == 3 + 7 * len(STORY)

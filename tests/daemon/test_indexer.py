@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+from coincurve import PrivateKey, PublicKey
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
@@ -41,6 +42,7 @@ from orrange_p2p.store.history_sqlite import open_sqlite_history
 from orrange_p2p.store.intents_memory import MemoryIntents
 
 ALICE, BOB, POOR, KEY = (MemorySigner(bytes([n]) * 32) for n in (41, 42, 43, 44))
+BITCOIN_POINT = PrivateKey(bytes([45]) * 32).public_key.format(compressed=False)[1:]
 WHOLE = 10**18
 DAY_S = 86_400
 NOBODY = Address(bytes(20))
@@ -112,16 +114,18 @@ class World:
                 "owner": "0x" + owner.address.hex(),
                 "key": "0x" + key.address.hex(),
                 "peerId": b"peer",
-                "bitcoinKey": b"",
+                "bitcoinKey": BITCOIN_POINT,
                 "nonce": 0,
             },
         }
-        wallet = Account.from_key(bytes([44]) * 32)
-        consent = bytes(wallet.sign_message(encode_typed_data(full_message=typed)).signature)
+        consents = [
+            bytes(wallet.sign_message(encode_typed_data(full_message=typed)).signature)
+            for wallet in (Account.from_key(bytes([n]) * 32) for n in (44, 45))
+        ]
         await self.register(
             owner,
             "bind(address,bytes,bytes,bytes,bytes)",
-            *(key.address, bytearray(b"peer"), bytearray(), bytearray(consent), bytearray()),
+            *(key.address, *map(bytearray, (b"peer", BITCOIN_POINT, *consents))),
         )
 
     def trade(self, seller: MemorySigner, lots: int) -> BoundTrade:
@@ -209,6 +213,9 @@ async def test_what_the_chain_shows_of_three(tmp_path: Path) -> None:
         assert by_account[POOR.address].total == 0
         counts = await indexer._store.counts()
         assert counts == {"bonded": 3, "bound": 1, "settled": 1, "defaulted": 1, "slashed": 1}
+        (binding,) = await indexer._store.bitcoin_bindings()
+        assert (binding.subject, binding.other) == (BOB.address, KEY.address)
+        assert binding.bitcoin_key == PublicKey(b"\4" + BITCOIN_POINT).format(compressed=True)
 
 
 async def test_two_nodes_of_other_pages_stores_and_restarts_agree(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ async def test_what_does_not_go_on_is_refused_and_nothing_of_it_kept(
         assert list(await store.events(99)) == [at(4)]
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_keys_on_bitcoin_are_found_without_reading_all(kind: str, tmp_path: Path) -> None:
+    async with store_of(kind, tmp_path) as store:
+        bound = at(4)._replace(kind=EventKind.BOUND, bitcoin_key=b"\2" * 33)
+        await store.append([at(2), bound, bound._replace(place=Place(CHAIN, 4, 9))], to(5))
+        found = await store.bitcoin_bindings()
+        assert [one.place.log for one in found] == [0, 9] and found[0] == bound
+
+
 async def test_a_file_outlives_the_process_and_knows_whose_events_it_has(tmp_path: Path) -> None:
     path = tmp_path / "events.sqlite"
     async with open_sqlite_history(path, CHAIN, b"contracts") as store:
