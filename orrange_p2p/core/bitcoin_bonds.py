@@ -22,6 +22,7 @@ from orrange_p2p.core.reputation import Place
 from orrange_p2p.crypto.bitcoin import Block, OutPoint, p2wsh
 
 __all__ = [
+    "BIND_WITHIN_S",
     "DEPTH",
     "MARGIN_S",
     "MIN_BOND_SATS",
@@ -49,6 +50,9 @@ DEPTH: Final = 36
 MARGIN_S: Final = 86_400
 """Blocks count whose time is so long before that of the home chain's block: more than ``DEPTH`` of
 them take, so that nobody has to wait for Bitcoin."""
+BIND_WITHIN_S: Final = 6 * 3_600
+"""A key has to be bound before the block that pays to it, or so long after its time at most: the
+median time past is an hour or two late, and nobody has to wait that out."""
 KEY_BYTES: Final = 33
 MAX_TIME_S: Final = (1 << 32) - 1
 """A transaction's locktime has 32 bits."""
@@ -62,7 +66,7 @@ _RECORD: Final = Struct(">QQQ33s32sIQQ")
 
 
 class BitcoinBond(NamedTuple):
-    """An output that pays to the bond script of a key that was bound before."""
+    """An output that pays to the bond script of a key that was bound in time."""
 
     place: Place
     time_s: int
@@ -152,34 +156,38 @@ class Watch:
     """The scripts to look for as blocks go by. Blocks come in the chain's order."""
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, None] = {}
+        self._bound_s: dict[bytes, int] = {}
+        """By key."""
         self._outputs: dict[bytes, tuple[bytes, int]] = {}
         """Key and lock time by script."""
         self._times: tuple[int, ...] = ()
         self._month = -1
 
-    def add(self, key: bytes) -> None:
-        """From the next block on. A key that is watched already is no error."""
-        if key not in self._keys:
-            self._keys[key] = None
+    def add(self, key: bytes, bound_s: int) -> None:
+        """A key, and when the home chain bound it. Its first binding is the one that counts."""
+        if key not in self._bound_s:
+            self._bound_s[key] = bound_s
             self._derive([key])
 
     def find(self, chain: str, height: int, time_s: int, block: Block) -> list[BitcoinBond]:
-        """The bonds in a block, in its order. ``time_s``: its median time past."""
+        """The bonds in a block, in its order. ``time_s``: its median time past. What is paid to a
+        key that was bound too late is none."""
         month = month_of(time_s)
         if month != self._month:
             self._month, self._times = month, lock_times(time_s)
             self._outputs.clear()
-            self._derive(self._keys)
+            self._derive(self._bound_s)
         found, number = [], 0
         for tx in block.transactions:
             for vout, output in enumerate(tx.outputs):
                 paid = self._outputs.get(output.script)
                 if paid is not None and output.value >= MIN_BOND_SATS:
+                    key, locked_until_s = paid
                     place, outpoint = Place(chain, height, number), OutPoint(tx.txid, vout)
-                    found.append(
-                        BitcoinBond(place, time_s, paid[0], outpoint, output.value, paid[1])
-                    )
+                    if self._bound_s[key] < time_s + BIND_WITHIN_S:
+                        found.append(
+                            BitcoinBond(place, time_s, key, outpoint, output.value, locked_until_s)
+                        )
                 number += 1
         return found
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from orrange_p2p.core.bitcoin_bonds import BitcoinBond
 from orrange_p2p.core.errors import CallerError, ConfigError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
@@ -98,7 +99,9 @@ class SqliteHistory:
         await self._file.aclose()
 
 
-def check_page(last: ReadTo | None, events: Sequence[ChainEvent], read_to: ReadTo) -> None:
+def check_page(
+    last: ReadTo | None, events: Sequence[ChainEvent | BitcoinBond], read_to: ReadTo
+) -> None:
     """Raises ``CallerError`` for a page that does not go on from the last one."""
     after = -1 if last is None else last.block
     if read_to.block <= after:

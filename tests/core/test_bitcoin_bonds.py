@@ -14,6 +14,7 @@ from network import Key, make_genesis
 
 from orrange_p2p.core import bitcoin_bonds
 from orrange_p2p.core.bitcoin_bonds import (
+    BIND_WITHIN_S,
     MARGIN_S,
     MIN_BOND_SATS,
     MONTHS_AHEAD,
@@ -128,7 +129,7 @@ def test_the_registrys_64_bytes_are_a_key() -> None:
 
 def test_a_bond_is_found_in_a_block() -> None:
     watch = Watch()
-    watch.add(KEY)
+    watch.add(KEY, NOW_S - 1)
     mine = TxOut(MIN_BOND_SATS, bond_output(KEY, UNTIL_S))
     late = TxOut(7 * MIN_BOND_SATS, bond_output(KEY, lock_times(NOW_S)[-1]))
     passed_over = (
@@ -149,21 +150,30 @@ def test_a_bond_is_found_in_a_block() -> None:
     assert watch.find(CHAIN, 10, UNTIL_S, block((mine,))) == [], "its lock is over"
 
 
+def test_what_was_paid_long_before_the_key_was_bound_is_no_bond() -> None:
+    made = block((TxOut(MIN_BOND_SATS, bond_output(KEY, UNTIL_S)),))
+    watch = Watch()
+    watch.add(KEY, NOW_S + BIND_WITHIN_S)
+    watch.add(KEY, NOW_S - 100)  # by another owner, later on the home chain
+    assert not watch.find(CHAIN, 1, NOW_S, made)
+    assert watch.find(CHAIN, 2, NOW_S + 1, made)
+
+
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=8), st.data())
 def test_a_watch_that_goes_on_finds_what_a_new_one_finds(
     days: list[int], data: st.DataObject
 ) -> None:
     going_on = Watch()
-    keys: list[bytes] = []
+    bound: list[tuple[bytes, int]] = []
     for day in sorted(days):
         time_s = NOW_S + day * 86_400
         new = data.draw(st.sampled_from([None, KEY, OTHER]))
         if new is not None:
-            keys.append(new)
-            going_on.add(new)
+            bound.append((new, time_s - 1))
+            going_on.add(*bound[-1])
         fresh = Watch()
-        for key in keys:
-            fresh.add(key)
+        for one in bound:
+            fresh.add(*one)
         outputs = tuple(
             TxOut(MIN_BOND_SATS, bond_output(key, month_start_s(month_of(time_s) + ahead)))
             for key in (KEY, OTHER)
@@ -171,7 +181,7 @@ def test_a_watch_that_goes_on_finds_what_a_new_one_finds(
         )
         found = going_on.find(CHAIN, day, time_s, block(outputs))
         assert found == fresh.find(CHAIN, day, time_s, block(outputs))
-        assert len(found) == 3 * len(set(keys))
+        assert len(found) == 3 * len({key for key, _ in bound})
 
 
 def found_bond(time_s: int, height: int = 1, log: int = 0) -> BitcoinBond:
