@@ -401,6 +401,15 @@ def genesis_vectors() -> Json:
                 network("heavy", witnesses=(witness("witness 9", 7, 1),), markets=(OTHER_MARKET,)),
                 "one witness, one market",
             ),
+            shown(
+                network(
+                    "bonded",
+                    bitcoin_bonds="bip122:000000000019d6689c085ae165831e93",
+                    bitcoin_rate_numerator=1200,
+                    bitcoin_rate_denominator=7,
+                ),
+                "bonds on Bitcoin count",
+            ),
         ],
     )
 

@@ -113,7 +113,8 @@ def test_genesis_and_markets() -> None:
         for market in record[8]:
             assert accepts("Market", cbor2.dumps(market))
         for at in range(len(record)):
-            assert not accepts("Genesis", cbor2.dumps(record[:at] + record[at + 1 :]))
+            if at < 10:  # without the eleventh no bonds on Bitcoin count
+                assert not accepts("Genesis", cbor2.dumps(record[:at] + record[at + 1 :]))
             assert not accepts("Genesis", cbor2.dumps([*record[:at], None, *record[at + 1 :]]))
         record[8][0][4] = "barter"
         assert not accepts("Genesis", cbor2.dumps(record))
