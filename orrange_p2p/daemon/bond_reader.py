@@ -8,20 +8,16 @@ often a node restarted, and no reorganisation above that depth changes it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 import trio
 
 from orrange_p2p.chains.bitcoin.backend import Backend, Header
-from orrange_p2p.core.bitcoin_bonds import (
-    BIND_WITHIN_S,
-    DEPTH,
-    MARGIN_S,
-    BitcoinBond,
-    Watch,
-    known_at,
-)
+from orrange_p2p.chains.bitcoin.rpc import open_bitcoind
+from orrange_p2p.core.bitcoin_bonds import BIND_WITHIN_S, DEPTH, MARGIN_S, BitcoinBond, Watch
 from orrange_p2p.core.errors import (
     DeadlineError,
     MalformedError,
@@ -30,9 +26,11 @@ from orrange_p2p.core.errors import (
     UnreachableError,
     WorldError,
 )
+from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.daemon.config import NodeConfig
 from orrange_p2p.ports.history import BondStore, HistoryStore, ReadTo
 
-__all__ = ["BondReader"]
+__all__ = ["BondReader", "open_bond_reader"]
 
 PAGE_BLOCKS: Final = 36
 """A page of mainnet's blocks is read in some ten seconds."""
@@ -144,9 +142,9 @@ class BondReader:
             self.read_to = read_to
         return end == deepest or first > deepest
 
-    async def known_at(self, time_s: int) -> list[BitcoinBond]:
-        """The bonds that count at a block of the home chain stamped so, ascending by place. Raises
-        ``WorldError`` while the chain was not read so far."""
+    async def bonds(self, time_s: int) -> Sequence[BitcoinBond]:
+        """All that were read, those among them that count at a block of the home chain stamped so.
+        Raises ``WorldError`` while the chain was not read so far."""
         until_s = time_s - MARGIN_S
         bindings = await self._home.bitcoin_bindings()
         if bindings and bindings[0].time_s < until_s + BIND_WITHIN_S:
@@ -155,7 +153,7 @@ class BondReader:
             if not is_read and (self._next_s is None or self._next_s <= until_s):
                 reason = f": {self.why_not}" if self.why_not else ""
                 raise WorldError(f"bonds on {self.chain} have not been read so far yet{reason}")
-        return known_at(await self._store.bonds(), time_s)
+        return await self._store.bonds()
 
     async def _header(self, height: int) -> Header:
         block_hash = await self._backend.hash_at(height)
@@ -183,3 +181,22 @@ class BondReader:
         if first is None or first[::-1].hex()[:32] != self.chain.partition(":")[2]:
             raise RefusedError(f"the node's chain is another one than {self.chain}")
         self._is_right_chain = True
+
+
+@asynccontextmanager
+async def open_bond_reader(
+    config: NodeConfig,
+    genesis: Genesis,
+    store: BondStore,
+    home: HistoryStore,
+    page_blocks: int = PAGE_BLOCKS,
+) -> AsyncIterator[BondReader | None]:
+    """A reader for as long as the block lasts; None where no bonds on Bitcoin count, or this node
+    does not know their chain. A node that is down now may be up later."""
+    chain = genesis.bitcoin_bonds
+    found = next((one for one in config.bitcoin_chains if one.chain == chain), None)
+    if found is None:
+        yield None
+        return
+    async with open_bitcoind(found) as backend:
+        yield BondReader(chain, backend, store, home, page_blocks)

@@ -25,6 +25,7 @@ from orrange_p2p.core.bitcoin_bonds import (
     MIN_BOND_SATS,
     BitcoinBond,
     bond_output,
+    known_at,
     lock_times,
 )
 from orrange_p2p.core.errors import RefusedError, ReorganisedError, WorldError
@@ -80,8 +81,9 @@ async def world() -> AsyncIterator[World]:
 
 
 async def bonds_of(reader: BondReader, time_s: int) -> list[BitcoinBond]:
+    """Those that count at a block of the home chain stamped so."""
     await reader.catch_up()
-    return await reader.known_at(time_s)
+    return known_at(await reader.bonds(time_s), time_s)
 
 
 async def test_a_bond_counts_a_day_after_it_was_paid() -> None:
@@ -105,8 +107,8 @@ async def test_a_bond_counts_a_day_after_it_was_paid() -> None:
             for output in tx.outputs
         ]
         assert outputs[bond.place.log].script == bond_output(bond.key, bond.locked_until_s)
-        assert await reader.known_at(bond.time_s + MARGIN_S) == [bond]
-        assert await reader.known_at(bond.time_s + MARGIN_S - 1) == []
+        assert await bonds_of(reader, bond.time_s + MARGIN_S) == [bond]
+        assert await bonds_of(reader, bond.time_s + MARGIN_S - 1) == []
 
 
 async def test_a_key_that_is_bound_hours_later_is_in_time_and_after_that_not() -> None:
