@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from coincurve import PrivateKey
 
-from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.genesis import Author, Genesis, Parameters, Witness
 from orrange_p2p.core.ids import Address, Digest, TimeMs, Weight
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.reveals import RevealChain
@@ -25,6 +25,7 @@ from orrange_p2p.sim import measures
 from orrange_p2p.sim.conditions import Conditions
 from orrange_p2p.sim.demand import Demand
 from orrange_p2p.sim.engine import Dice
+from orrange_p2p.sim.homechain import MARKET
 from orrange_p2p.sim.measures import Counts, quantiles
 from orrange_p2p.sim.network import Network
 from orrange_p2p.sim.scenario import Fidelity, Scenario
@@ -39,18 +40,6 @@ START_MS: Final = TimeMs(1_700_000_000_000)
 REVEALS: Final = 1 << 15
 BURST_ROUNDS: Final = 10
 COLLECTOR_THRESHOLDS: Final = (200_000, 50, 1_000)
-MARKET: Final = Market(
-    "eip155:31337/slip44:60",
-    "eip155:31337/erc20:0x" + "11" * 20,
-    tick_size=1,
-    lot_size=1,
-    settlement="atomic",
-    timing="evm-evm",
-    rate_numerator=1,
-    rate_denominator=1,
-    volatility_ppm=1,
-)
-
 Tell = Callable[[int], None]
 NewReplica = Callable[[Genesis], Replica]
 
