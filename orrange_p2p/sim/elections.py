@@ -18,7 +18,15 @@ from orrange_p2p.sim.engine import Engine
 from orrange_p2p.sim.homechain import DAY_MS, LONGEST_LOCK_DAYS, MARKET, HomeChain, named
 from orrange_p2p.sim.scenario import Eras, Scenario
 
-__all__ = ["REGISTRY", "Elections", "Stander", "elected_parameters", "rounds_needed"]
+__all__ = [
+    "REGISTRY",
+    "TRADER_BOND",
+    "UNIT",
+    "Elections",
+    "Stander",
+    "elected_parameters",
+    "rounds_needed",
+]
 
 REGISTRY: Final = Address(b"\x0e" * 20)
 BONDED_DAYS: Final = 200

@@ -8,13 +8,19 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
+
+import attrs
 
 from orrange_p2p.core.genesis import Genesis, Parameters, Witness
 from orrange_p2p.core.ids import Address, TimeMs, Weight
 from orrange_p2p.sim.homechain import MARKET
 
-__all__ = ["elected_genesis", "reckoned", "rounded"]
+__all__ = ["TRADED", "elected_genesis", "reckoned", "rounded"]
+
+
+TRADED: Final = attrs.evolve(MARKET, volatility_ppm=40_000)
+"""Its price moves by 4 % a day: so much is exposure worth."""
 
 
 def elected_genesis(seats: int = 32) -> Genesis:
@@ -29,7 +35,7 @@ def elected_genesis(seats: int = 32) -> Genesis:
         parameters=Parameters(elected_witnesses=seats),
         witnesses=(witness,),
         authors=(),
-        markets=(MARKET,),
+        markets=(TRADED,),
     )
 
 

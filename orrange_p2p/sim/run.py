@@ -26,6 +26,8 @@ from orrange_p2p.sim.conditions import Conditions
 from orrange_p2p.sim.demand import Demand
 from orrange_p2p.sim.elections import (
     REGISTRY,
+    TRADER_BOND,
+    UNIT,
     Elections,
     Stander,
     elected_parameters,
@@ -201,6 +203,7 @@ def _genesis(
         for number, (key, chain) in enumerate(witnesses)
         if scenario.candidacy(number).from_s == 0
     ]
+    worth = 0 if scenario.eras is None else TRADER_BOND * UNIT
     parameters = Parameters(
         min_round_ms=scenario.min_round_ms,
         leader_timeout_ms=scenario.leader_timeout_ms,
@@ -217,7 +220,7 @@ def _genesis(
         open=False,
         parameters=elected_parameters(scenario, parameters),
         witnesses=tuple(sorted(listed, key=lambda one: one.address)),
-        authors=tuple(Author(address, 0) for address in sorted(key.address for key in traders)),
+        authors=tuple(Author(address, worth) for address in sorted(key.address for key in traders)),
         markets=(MARKET,),
     )
 

@@ -92,7 +92,9 @@ class _FoldState:
         self.live_order_count: int = machine.live_order_count
         accounts = machine.accounts.items()
         self.frozen = frozenset([address for address, account in accounts if account.frozen])
-        self.bound = frozenset([address for address, account in accounts if account.binding])
+        self.bound = frozenset(
+            [a for a, account in accounts if account.binding and machine.is_eligible(a)]
+        )
         if parent is None or isinstance(operation, Roster):
             self.listed = frozenset([one.author for one in machine.roster.standings])
         else:

@@ -6,7 +6,9 @@ own. All of them are on the home chain, and production's election reads them the
 
 Beside what is found stands what may be found. A score is additive but for its floors, so a split
 only loses, and never more than the floors take. A share of weight is reckoned once more in exact
-fractions, from the scores, the number of seats and the cap alone.
+fractions, from the scores, the number of seats and the cap alone. Limits are shares of one whole:
+they only lose, at most one smallest unit for each identity, which is 1/65,536 of an operation, an
+order, a micro-unit at stake.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from typing import Any, Final
 
 import attrs
 
+from orrange_p2p.core import limits
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import Address, Era
 from orrange_p2p.core.roster import CAP_FROM, Candidate, Roster, elect
-from orrange_p2p.sim.homechain import DAY_MS, LONGEST_LOCK_DAYS, MARKET, HomeChain, named
-from orrange_p2p.sim.reckoning import elected_genesis
+from orrange_p2p.sim.homechain import DAY_MS, LONGEST_LOCK_DAYS, HomeChain, named
+from orrange_p2p.sim.reckoning import TRADED, elected_genesis
 
 __all__ = ["Field", "Split", "split"]
 
@@ -75,8 +78,14 @@ class Split:
 
 def split(wanted: Split) -> dict[str, Any]:
     """The figures."""
+    lane = limits.lane_share(elected_genesis().parameters, TRADED)
     return {
         "wanted": attrs.asdict(wanted),
+        "lane": {
+            "operations_per_round": lane.refill // limits.UNIT,
+            "orders": lane.orders,
+            "stake_of_an_order": lane.stake,
+        },
         "rows": [row for field in wanted.fields for row in _rows(wanted, field, _alone(wanted))],
         "percent_that_suffices_for_a_third": {
             field.name: {
@@ -98,6 +107,7 @@ def _alone(wanted: Split) -> int:
 def _rows(wanted: Split, field: Field, alone: int) -> list[dict[str, Any]]:
     rows = []
     honest = _honest(wanted, field, alone)
+    one = _limits(_roster(wanted, honest, 1), _keys(1))
     for count in wanted.counts:
         keys = _keys(count)
         roster = _roster(wanted, honest, count)
@@ -117,6 +127,10 @@ def _rows(wanted: Split, field: Field, alone: int) -> list[dict[str, Any]]:
                 "seats": sum(key in roster.table for key in keys),
                 "weight_ppm": _ppm(Fraction(weight, roster.table.total)),
                 "weight_most_ppm": _ppm(allowed),
+                **_limits(roster, keys),
+                "refill_most": one["refill"],
+                "orders_most": one["orders"],
+                "stake_most": one["stake"],
             }
         )
     return rows
@@ -160,18 +174,32 @@ def _roster(wanted: Split, honest: Sequence[int], count: int) -> Roster:
     for owner, key, bond in who:
         chain.bond(began_ms, owner, bond, until_ms)
         chain.bind(began_ms, owner, key)
-        chain.allocate(began_ms, owner, key, MARKET.id, bond)
-        chain.stand(began_ms, owner, key, MARKET.id, ANCHOR)
+        chain.allocate(began_ms, owner, key, TRADED.id, bond)
+        chain.stand(began_ms, owner, key, TRADED.id, ANCHOR)
     for month in range(TRADES):
         at_ms = now_ms - (TRADES - month) * MONTH_DAYS * DAY_MS
         for number, fee in enumerate(_dealt(FEES // TRADES, count)):
-            chain.settle(at_ms, who[number][1], named("passer-by"), MARKET.id, fee)
-    return chain.election(genesis, now_ms).roster(MARKET.id, Era(1))
+            chain.settle(at_ms, who[number][1], named("passer-by"), TRADED.id, fee)
+    return chain.election(genesis, now_ms).roster(TRADED.id, Era(1))
 
 
 def _score(roster: Roster, keys: Sequence[Address]) -> int:
     mine = set(keys)
     return sum(one.reputation for one in roster.standings if one.author in mine)
+
+
+def _limits(roster: Roster, keys: Sequence[Address]) -> dict[str, int]:
+    """What all of them together may do: parts of an operation for each round and in the buckets,
+    live orders, micro-units at stake; and how many of them have no share of their own."""
+    shares = limits.shares_of(roster, elected_genesis().parameters, TRADED)
+    mine = [shares[key] for key in keys if key in shares]
+    return {
+        "refill": sum(share.refill for share in mine),
+        "burst": sum(share.burst for share in mine),
+        "orders": sum(share.orders for share in mine),
+        "stake": sum(share.stake for share in mine),
+        "in_lane": len(keys) - len(mine),
+    }
 
 
 # --- what is allowed ---

@@ -23,12 +23,11 @@ from orrange_p2p.core.reputation import FULL_AGE_DAYS, FULL_LOCK_DAYS, History, 
 from orrange_p2p.sim.homechain import (
     DAY_MS,
     LONGEST_LOCK_DAYS,
-    MARKET,
     WAY_OUT_DAYS,
     HomeChain,
     named,
 )
-from orrange_p2p.sim.reckoning import elected_genesis, rounded
+from orrange_p2p.sim.reckoning import TRADED, elected_genesis, rounded
 
 __all__ = ["Wash", "wash"]
 
@@ -183,7 +182,7 @@ def _ring(wanted: Wash, age: int, burnings: list[int], burned: int, days: int) -
         for number, member in enumerate(members):
             other = members[(number + 1) % len(members)]
             at_ms = (START_DAY + day) * DAY_MS
-            chain.settle(at_ms, member, other, MARKET.id, burned // len(members))
+            chain.settle(at_ms, member, other, TRADED.id, burned // len(members))
     made = histories(GENESIS, chain.events)
     return [made[member] for member in members]
 

@@ -21,8 +21,8 @@ from orrange_p2p.core.reputation import score
 from orrange_p2p.core.roster import Candidate, elect
 from orrange_p2p.sim import split as split_module
 from orrange_p2p.sim import wash as wash_module
-from orrange_p2p.sim.homechain import DAY_MS, MARKET, HomeChain, named
-from orrange_p2p.sim.reckoning import reckoned
+from orrange_p2p.sim.homechain import DAY_MS, HomeChain, named
+from orrange_p2p.sim.reckoning import TRADED, reckoned
 from orrange_p2p.sim.results import load_reckonings
 from orrange_p2p.sim.split import Split, split
 from orrange_p2p.sim.wash import BURNED, START_DAY, Wash, wash
@@ -90,7 +90,7 @@ def test_a_history_cut_at_a_day_is_that_of_the_events_up_to_it() -> None:
     chain = wash_module._chain()
     for day in (0, 20, 40):
         chain.bond((START_DAY + day) * DAY_MS, named("a"), 1000, (START_DAY + 400) * DAY_MS)
-        chain.settle((START_DAY + day) * DAY_MS, named("a"), named("b"), MARKET.id, BURNED)
+        chain.settle((START_DAY + day) * DAY_MS, named("a"), named("b"), TRADED.id, BURNED)
     whole = histories(wash_module.GENESIS, chain.events)[named("a")]
     for day in (0, 19, 20, 60):
         known = histories(wash_module.GENESIS, wash_module._until(chain, START_DAY + day))
@@ -123,6 +123,17 @@ def test_weight_is_what_seats_and_cap_allow_and_no_more(dealt: dict[str, Any]) -
     assert all(row["weight_ppm"] <= row["score_of_all_ppm"] for row in few), "all have seats"
     assert by(dealt, field="many equal", identities=10)["weight_ppm"] > 333_333, "some have none"
     assert by(dealt, field="many equal", identities=1000)["seats"] == 0
+
+
+def test_limits_of_all_together_are_what_one_has_less_a_smallest_unit_each(
+    dealt: dict[str, Any],
+) -> None:
+    for row in dealt["rows"]:
+        for name in ("refill", "orders", "stake"):
+            lost = row[f"{name}_most"] - row[name]
+            assert 0 <= lost <= row["identities"] - (row["identities"] == 1)
+        assert row["in_lane"] == 0 and row["orders_most"] == 65_536 * 30 // 100
+    assert dealt["lane"]["operations_per_round"] < 2048 // 30
 
 
 def test_what_suffices_to_stop_the_clock_is_less_where_honest_ones_have_no_seat(
