@@ -38,8 +38,8 @@ def command() -> None:
 
     A trader's account of this node is the owner. On the way to a witness: `bond`, `bind witness`,
     `allocate MARKET witness AMOUNT`, `stand MARKET`; then it may be elected for the next era, or
-    the one after. On the way out: `unstand`, then, once the lock has ended, `unbond`, and 14 days later
-    `withdraw`. `status` tells how far you are.
+    the one after. On the way out: `unstand`, then, once the lock has ended, `unbond`, and 14 days
+    later `withdraw`. `status` tells how far you are.
 
     A key that signs two things for one place costs the whole bond.
 
@@ -82,7 +82,8 @@ def status(account: Address | None, trader: int, data_dir: Path, as_json: bool) 
 def bond(amount: str, days: int, **how: Any) -> None:
     """Bond AMOUNT more.
 
-    In the bond's token; all of the bond is locked. The registry is allowed to take just that, first, unless it may already.
+    In the bond's token; all of the bond is locked. The registry is allowed to take just that,
+    first, unless it may already.
     """
     said = _status(how)
     until_s = said["time_s"] + days * 86_400
@@ -121,7 +122,8 @@ def bind(key: str, **how: Any) -> None:
     """Answer for a KEY, for ever.
 
     It is one of this node: `witness`, the number of a trader, or an address, and signs that it
-    agrees. A trader's own account is a key like another: bind it to trade by it, backed by the bond.
+    agrees. A trader's own account is a key like another: bind it to trade by it, backed by the
+    bond.
     """
     _take(how, {"kind": "bind", "key": key}, f"answer with the bond for the key {key}")
 
@@ -134,8 +136,8 @@ def bind(key: str, **how: Any) -> None:
 def allocate(market: str, key: str, amount: str, **how: Any) -> None:
     """Let AMOUNT of the bond back KEY.
 
-    Or `all` of it, in MARKET, instead of what backed the key there before. What an owner allocates beyond its bond counts nothing: of several allocations the one that was
-    said first counts first.
+    Or `all` of it, in MARKET, instead of what backed the key there before. What an owner allocates
+    beyond its bond counts nothing: of several allocations the one that was said first counts first.
     """
     chosen = choose(how["data_dir"], market, raw=True)
     said = _status(how)
@@ -151,7 +153,8 @@ def allocate(market: str, key: str, amount: str, **how: Any) -> None:
 def stand(market: str, **how: Any) -> None:
     """Stand for witness of MARKET.
 
-    By this node's witness key, with reveals that begin with the next era, and end: `status` tells when. Stand again before.
+    By this node's witness key, with reveals that begin with the next era, and end: `status` tells
+    when. Stand again before.
     """
     chosen = choose(how["data_dir"], market, raw=True)
     params = {"kind": "stand", "market": chosen.id}

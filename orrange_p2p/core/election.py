@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from orrange_p2p.core import reputation
+from orrange_p2p.core.bitcoin_bonds import BitcoinBond, known_at
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, EventKind, day_of, histories
 from orrange_p2p.core.ids import MAX_UINT63, ZERO32, Address, Era, MarketId
@@ -81,9 +82,15 @@ class Election:
     """Everything that rosters are made of, at a pinned block."""
 
     def __init__(
-        self, genesis: Genesis, pin: Pin, time_s: int, events: Iterable[ChainEvent]
+        self,
+        genesis: Genesis,
+        pin: Pin,
+        time_s: int,
+        events: Iterable[ChainEvent],
+        bonds: Iterable[BitcoinBond] = (),
     ) -> None:
-        """``time_s``: of the pinned block. Events of later blocks do not count."""
+        """``time_s``: of the pinned block. Events of later blocks do not count, nor do ``bonds`` on
+        Bitcoin that are too young then."""
         self._genesis = genesis
         self._pin = pin
         self.time_s = time_s
@@ -91,7 +98,7 @@ class Election:
         day = day_of(time_s)
         self._scores = {
             account: reputation.score(history, day).total
-            for account, history in histories(genesis, known).items()
+            for account, history in histories(genesis, known, known_at(bonds, time_s)).items()
         }
         self._owners: dict[Address, _Owner] = {}
         self._registered: dict[Address, Place] = {}

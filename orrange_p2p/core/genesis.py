@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from orrange_p2p.core import codec
-from orrange_p2p.core.assets import check_asset, evm_chain_id
+from orrange_p2p.core.assets import check_asset, check_chain, evm_chain_id
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import (
     MAX_UINT63,
@@ -119,11 +119,11 @@ class Parameters:
     trade_lifetime_ms: int = 3_600_000
     """From its match on a trade may be settled for so long, by the time of the chain."""
     operations_per_round: int = 64
-    """Refill of an author's token bucket."""
+    """Refill of everybody's token bucket, where nobody is elected."""
     operations_burst: int = 4096
     """Size of that bucket."""
     open_orders: int = 4096
-    """Most orders an author may have open or reserved."""
+    """Most orders an owner may have open or reserved, likewise."""
     elected_witnesses: int = 0
     """Seats of an era that the registry fills; 0: the witnesses of genesis stay for good."""
     handover_ms: int = 600_000
@@ -132,6 +132,18 @@ class Parameters:
     """So long before an era ends, the registry is read for the next."""
     bond_unit: int = 1
     """Smallest units of the bond token in a micro-unit: 10^12 for a token of 18 decimals."""
+    market_operations_per_round: int = 2048
+    """With elections: what reputation divides, of refills,"""
+    market_operations_burst: int = 131_072
+    """of bursts,"""
+    market_open_orders: int = 65_536
+    """and of live orders in one market."""
+    lane_operations_per_round: int = 64
+    """Likewise of all together who have no reputation to speak of."""
+    lane_operations_burst: int = 512
+    lane_open_orders: int = 2048
+    lane_order_notional: int = 100_000_000
+    """Micro-units of the bond asset: the most that one order of theirs may be worth."""
 
     def __attrs_post_init__(self) -> None:
         names = {field.name for field in attrs.fields(type(self))} - {"elected_witnesses"}
@@ -163,11 +175,17 @@ class Genesis:
     markets: tuple[Market, ...]
     settlement: Address = NO_ADDRESS
     """The network's ``Settlement`` on the home chain, which reputation reads; zero if none."""
+    bitcoin_bonds: str = ""
+    """CAIP-2 id of the Bitcoin chain whose bonds count; empty: none do."""
+    bitcoin_rate_numerator: int = 1
+    bitcoin_rate_denominator: int = 1
+    """Micro-units of the bond asset per satoshi, as a fraction; no oracle."""
 
     def __attrs_post_init__(self) -> None:
         evm_chain_id(self.home_chain)
         if len(self.settlement) != 20:
             raise ConfigError("settlement must be an address")
+        self._check_bitcoin()
         if not 1 <= len(self.name.encode()) <= 64 or not self.name.isprintable():
             raise ConfigError("the network's name must have 1 .. 64 bytes of printable text")
         if len(self.registry) != 20 or not 0 <= self.start_ms <= MAX_UINT63:
@@ -193,8 +211,24 @@ class Genesis:
             if sizes != [32] * len(self.markets):
                 raise ConfigError("a witness needs one anchor for each market, 32 bytes, in order")
 
+    def _check_bitcoin(self) -> None:
+        _at_least_one(self, "bitcoin_rate_numerator", "bitcoin_rate_denominator")
+        if not self.bitcoin_bonds:
+            if self._bitcoin_rate != (1, 1):
+                raise ConfigError("a rate of bitcoin says nothing without bitcoin_bonds")
+            return
+        if not check_chain(self.bitcoin_bonds).startswith("bip122:"):
+            raise ConfigError(f"bitcoin_bonds {self.bitcoin_bonds!r} must be a chain 'bip122:...'")
+        if not any(self.registry):
+            raise ConfigError("bitcoin_bonds needs a registry, in which their keys are bound")
+
+    @property
+    def _bitcoin_rate(self) -> tuple[int, int]:
+        return (self.bitcoin_rate_numerator, self.bitcoin_rate_denominator)
+
     def encode(self) -> bytes:
-        """The canonical record."""
+        """The canonical record: with an item more where bonds on Bitcoin count."""
+        bitcoin = ((self.bitcoin_bonds, *self._bitcoin_rate),) if self.bitcoin_bonds else ()
         return codec.encode(
             (
                 self.name,
@@ -207,6 +241,7 @@ class Genesis:
                 tuple(attrs.astuple(author) for author in self.authors),
                 tuple(attrs.astuple(market) for market in self.markets),
                 self.settlement,
+                *bitcoin,
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,7 @@ from orrange_p2p.daemon import (
     swap_api,
     wallet_api,
 )
+from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
@@ -50,6 +51,7 @@ from orrange_p2p.ports.legs import Leg
 from orrange_p2p.ports.swaps import SwapStore
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
+from orrange_p2p.store.bonds_sqlite import open_sqlite_bonds
 from orrange_p2p.store.history_sqlite import open_sqlite_history
 from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
@@ -112,7 +114,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        _open_indexer(directory, genesis, chains) as indexer,
+        _open_indexer(config, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -177,6 +179,8 @@ async def serve(
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             if indexer is not None:
                 nursery.start_soon(indexer.run)
+                if indexer.bonds is not None:
+                    nursery.start_soon(indexer.bonds.run)
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -197,16 +201,27 @@ def _slashing(
 
 @asynccontextmanager
 async def _open_indexer(
-    directory: DataDir, genesis: Genesis, chains: Mapping[str, NodeChain]
+    config: NodeConfig, genesis: Genesis, chains: Mapping[str, NodeChain]
 ) -> AsyncIterator[Indexer | None]:
-    """None where the network has no registry, or this node does not know its chain."""
+    """None where the network has no registry, or this node does not know its chain. Raises
+    ``ConfigError`` if it has to know who is elected, and lacks the chain of bonds."""
     home, contracts = chains.get(genesis.home_chain), contracts_of(genesis)
     if home is None or not contracts:
         yield None
         return
-    path, chain = directory.history, genesis.home_chain
-    async with open_sqlite_history(path, chain, contracts) as store:
-        yield Indexer(genesis, home.chain, store)
+    directory, is_elected = config.data_dir, genesis.parameters.elected_witnesses > 0
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        store = await enter(open_sqlite_history(directory.history, genesis.home_chain, contracts))
+        reader = None
+        if chain := genesis.bitcoin_bonds:
+            bonds = await enter(open_sqlite_bonds(directory.bonds, chain, contracts))
+            reader = await enter(open_bond_reader(config, genesis, bonds, store))
+            if reader is None and not is_elected:
+                log.warning("no scores: bonds are not read", chain=chain)
+                yield None
+                return
+        yield Indexer(genesis, home.chain, store, bonds=reader)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from orrange_p2p.core.bitcoin_bonds import BitcoinBond
 from orrange_p2p.core.errors import CallerError, ConfigError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
@@ -36,13 +37,15 @@ CREATE TABLE events (
     lots BLOB NOT NULL,
     anchor BLOB NOT NULL,
     since BLOB NOT NULL,
+    bitcoin_key BLOB NOT NULL,
     PRIMARY KEY (block, log)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bitcoin_bindings ON events (block, log) WHERE bitcoin_key != x'';
 CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
 CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 2, _SCHEMA)  # "ORHI"
-_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 3, _SCHEMA)  # "ORHI"
+_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteHistory:
@@ -82,6 +85,11 @@ class SqliteHistory:
         rows = await self._file.run(lambda: self._db.execute(query, (last,)).fetchall())
         return [_event(self._chain, row) for row in rows]
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        query = "SELECT * FROM events WHERE bitcoin_key != x'' ORDER BY block, log"
+        rows = await self._file.run(lambda: self._db.execute(query).fetchall())
+        return [_event(self._chain, row) for row in rows]
+
     async def counts(self) -> dict[str, int]:
         query = "SELECT kind, count(*) FROM events GROUP BY kind"
         rows = await self._file.run(lambda: self._db.execute(query).fetchall())
@@ -91,7 +99,9 @@ class SqliteHistory:
         await self._file.aclose()
 
 
-def check_page(last: ReadTo | None, events: Sequence[ChainEvent], read_to: ReadTo) -> None:
+def check_page(
+    last: ReadTo | None, events: Sequence[ChainEvent | BitcoinBond], read_to: ReadTo
+) -> None:
     """Raises ``CallerError`` for a page that does not go on from the last one."""
     after = -1 if last is None else last.block
     if read_to.block <= after:
@@ -116,11 +126,12 @@ def _row(event: ChainEvent) -> tuple[Any, ...]:
         event.lots.to_bytes(32, "big"),
         event.anchor,
         event.since.to_bytes(32, "big"),
+        event.bitcoin_key,
     )
 
 
 def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
-    block, log, kind, time_s, subject, other, market, *amounts, anchor, since = row
+    block, log, kind, time_s, subject, other, market, *amounts, anchor, since, bitcoin_key = row
     amount, until_s, paid, lots = amounts
     return ChainEvent(
         Place(chain, block, log),
@@ -135,6 +146,7 @@ def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
         int.from_bytes(lots, "big"),
         anchor,
         int.from_bytes(since, "big"),
+        bitcoin_key,
     )
 
 

@@ -11,6 +11,7 @@ from cddl_check import Rules
 
 from orrange_p2p.core import (
     accounts,
+    bond_proofs,
     book,
     certificates,
     checkpoints,
@@ -133,6 +134,7 @@ def test_wire_names_are_class_names() -> None:
     records = {name for name in Rules(schema).names() if name[0].isupper()}
     modules = (
         accounts,
+        bond_proofs,
         entries,
         evidence,
         frames,

@@ -110,19 +110,33 @@ def unbond_call(amount: Amount) -> bytes:
     return _SELECTORS["unbond(uint128)"] + encode(amount)
 
 
-def bind_call(key: Address, peer_id: bytes, consent: bytes) -> bytes:
-    """Without a Bitcoin key. ``consent``: the key's signature over ``binding_digest``."""
-    return _BIND + encode(key, bytearray(peer_id), bytearray(), bytearray(consent), bytearray())
+def bind_call(
+    key: Address,
+    peer_id: bytes,
+    consent: bytes,
+    bitcoin_key: bytes = b"",
+    bitcoin_consent: bytes = b"",
+) -> bytes:
+    """``consent``: the key's signature over ``binding_digest``, and if there is one the Bitcoin
+    key's, whose x and y are given in 64 bytes."""
+    return _BIND + encode(key, *map(bytearray, (peer_id, bitcoin_key, consent, bitcoin_consent)))
 
 
 def binding_digest(
-    chain_number: int, registry: Address, owner: Address, key: Address, peer_id: bytes, nonce: int
+    chain_number: int,
+    registry: Address,
+    owner: Address,
+    key: Address,
+    peer_id: bytes,
+    nonce: int,
+    bitcoin_key: bytes = b"",
 ) -> bytes:
-    """What a key signs to let an owner answer for it; ``nonce``: of the owner, from 0."""
+    """What a key signs to let an owner answer for it, and the Bitcoin key that is bound with it;
+    ``nonce``: of the owner, from 0."""
     separator = _DOMAIN.hash(
         (keccak256(b"Orrange Registry"), keccak256(b"1"), chain_number, registry)
     )
-    return _BINDING.digest(separator, (owner, key, keccak256(peer_id), keccak256(b""), nonce))
+    return _BINDING.digest(separator, (owner, key, *map(keccak256, (peer_id, bitcoin_key)), nonce))
 
 
 def allocate_call(market: MarketId, key: Address, amount: Amount) -> bytes:
