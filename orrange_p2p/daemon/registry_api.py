@@ -360,13 +360,21 @@ class _RegistryApi:
             if any(owner):
                 raise ConfigError(f"{show_address(owner)} answers for this key, for ever")
         nonce = registry.read_number(await self._ask(registry.nonce_call(account)))
+        peer_id = self._node.transport.peer_id.encode()
         digest = registry.binding_digest(
-            evm_chain_id(self._genesis.home_chain), self._genesis.registry, account, key, b"", nonce
+            evm_chain_id(self._genesis.home_chain),
+            self._genesis.registry,
+            account,
+            key,
+            peer_id,
+            nonce,
         )
         consent = self._signers[key].sign(Digest(digest))
         note = "for ever: whatever this key signs, the account answers for with all of its bond"
         about = {"key": show_address(key)}
-        return _Step(self._genesis.registry, registry.bind_call(key, b"", consent), about, [note])
+        return _Step(
+            self._genesis.registry, registry.bind_call(key, peer_id, consent), about, [note]
+        )
 
     def _allocating(self, state: _State, data: bytes) -> list[str]:
         amount = int.from_bytes(data[-32:], "big")

@@ -40,6 +40,7 @@ from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
+from orrange_p2p.daemon.peer_standing import PeerStanding
 from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
@@ -179,6 +180,7 @@ async def serve(
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             if indexer is not None:
                 nursery.start_soon(indexer.run)
+                nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
                 if indexer.bonds is not None:
                     nursery.start_soon(indexer.bonds.run)
             await node.run(lambda: notify("READY=1"))
