@@ -61,6 +61,10 @@ class Backend(Protocol):
         """Those of them that spend one of ``places``."""
         ...
 
+    async def unspent_at(self, place: OutPoint) -> Found | None:
+        """That output; None if no block has it, or one spends it."""
+        ...
+
     async def send(self, raw: bytes) -> str:
         """Empty if it waits now, or did; else why not."""
         ...

@@ -109,6 +109,19 @@ class BitcoindRpc:
         names = [_object(one).get("spendingtxid") for one in answers]
         return [_hash(one) for one in names if one is not None]
 
+    async def unspent_at(self, place: OutPoint) -> Found | None:
+        answer = await self._call("gettxout", [place.txid[::-1].hex(), place.vout, False])
+        if answer is None:
+            return None
+        fields = _object(answer)
+        best = await self.header(_hash(fields.get("bestblock")))
+        confirmations = _integer(fields.get("confirmations"))
+        if best is None or not 1 <= confirmations <= best.height + 1:
+            raise MalformedError("the node's output is in no block")
+        script = _octets(_object(fields.get("scriptPubKey")).get("hex"))
+        output = TxOut(_sats(fields.get("value")), script)
+        return Found(place, output, best.height - confirmations + 1)
+
     async def send(self, raw: bytes) -> str:
         try:
             await self._call("sendrawtransaction", [raw.hex()])
