@@ -164,15 +164,100 @@ def _show(figures: dict[str, Any]) -> None:
     click.echo(f"  took {machine['wall_s']} s, {machine['deliveries_per_s']:,} deliveries/s")
 
 
+# --- attacks that are reckoned ---
+
+
+@command.group("attack")
+def attack() -> None:
+    """Reckon what an attack on reputation brings, from histories of the home chain alone.
+
+    No network is simulated: the production functions score and elect. The same options give the
+    same figures, and the same `hash` of them, on every machine.
+    """
+
+
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="A folder for attack-NAME.json."
+)
+
+
+@attack.command("wash")
+@click.option(
+    "--capital-percent",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="What capital costs a year.",
+)
+@click.option(
+    "--ring", type=click.IntRange(2, 1000), default=2, show_default=True, help="Identities."
+)
+@out_option
+@json_option
+def attack_wash(capital_percent: int, ring: int, out: Path | None, as_json: bool) -> None:
+    """A ring trades with itself: what its score costs, beside what bonding costs.
+
+    A cost is of one unit of score, held for a year. `stays` is a bond that goes on after the
+    horizon; of one that `leaves`, all the time it is tied up is charged to the horizon.
+    """
+    from orrange_p2p.sim.wash import Wash, wash
+
+    _reckon("wash", wash(Wash(capital_percent=capital_percent, ring=ring)), out, as_json)
+
+
+@attack.command("split")
+@click.option(
+    "--percent",
+    type=click.IntRange(1, 99),
+    default=30,
+    show_default=True,
+    help="Of all score that stands for seats, the owner's.",
+)
+@click.option(
+    "--seats", type=click.IntRange(1, 32), default=32, show_default=True, help="Of an era."
+)
+@out_option
+@json_option
+def attack_split(percent: int, seats: int, out: Path | None, as_json: bool) -> None:
+    """One bond is dealt out to 1 .. 1,000 identities: score, seats and weight.
+
+    Beside each figure stands what floors, seats and the share cap allow.
+    """
+    from orrange_p2p.sim.split import Split, split
+
+    _reckon("split", split(Split(percent=percent, seats=seats)), out, as_json)
+
+
+def _reckon(name: str, found: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    from orrange_p2p.sim import results
+    from orrange_p2p.sim.reckoning import reckoned
+
+    figures = {**reckoned(name, found), "made_by": _made_by()}
+    if out is not None:
+        results.write_reckoning(out, figures)
+    if wants_json(as_json):
+        echo_json(figures)
+        return
+    rows: list[dict[str, object]] = figures["rows"]
+    names = list(rows[0])
+    widths = [max(len(one), *(len(str(row[one])) for row in rows)) for one in names]
+    lines: list[list[str]] = [names, *([str(row[one]) for one in names] for row in rows)]
+    for line in lines:
+        click.echo("  ".join(f"{text:>{width}}" for text, width in zip(line, widths, strict=True)))
+    for key, value in figures.items():
+        if key not in ("attack", "wanted", "rows", "made_by"):
+            click.echo(f"{key.replace('_', ' ')}: {value}")
+
+
 @command.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Draw the runs in FOLDER, as `orrange sim run --out` leaves them: report.html and PNGs."""
     from orrange_p2p.sim.report import write_report
-    from orrange_p2p.sim.results import load_runs
+    from orrange_p2p.sim.results import load_reckonings, load_runs
 
     runs = load_runs(folder)
-    path = write_report(runs, folder if folder.is_dir() else folder.parent)
+    path = write_report(runs, folder if folder.is_dir() else folder.parent, load_reckonings(folder))
     click.echo(f"{path}: {len(runs)} runs")
 
 

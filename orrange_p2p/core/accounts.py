@@ -28,6 +28,7 @@ MAX_ORDER_LEAF_BYTES: Final = GROUP * (_TERMS.size + _ACCOUNT.size)
 ACCOUNT_KEY_BYTES: Final = 20
 """The address."""
 MAX_ACCOUNT_BYTES: Final = 8192
+MAX_BOUND: Final = 64
 
 
 def order_key(name: OrderId) -> bytes:
@@ -39,7 +40,7 @@ def order_key(name: OrderId) -> bytes:
 class LiveOrder(Order):
     """An order with open or reserved quantity, and its place in the state."""
 
-    __slots__ = ("deadline_ms", "ended", "group", "packed_terms", "slot")
+    __slots__ = ("counted", "deadline_ms", "ended", "group", "packed_terms", "slot")
 
     def __init__(
         self,
@@ -74,6 +75,8 @@ class LiveOrder(Order):
         """Epoch time at which it ends at the latest."""
         self.ended = place.time_in_force >= TimeInForce.IOC or slippage is not None
         """Nothing of it may enter the book again: quantity of a failed match is dropped."""
+        self.counted = 0
+        """Open lots that its owner's stake counts: those at the last change noted."""
         self.group = group
         self.slot = order_id.position % GROUP
         """Its place within the group."""
@@ -175,6 +178,15 @@ class OrderGroup:
         return order
 
 
+class BoundTrades(NamedTuple):
+    """An owner's bound trades that count as being at stake up to the same time."""
+
+    until: int
+    """Epoch time in ms; they are let go at the first era whose roster's pin is not before it."""
+    amount: int
+    """Lots times ticks."""
+
+
 class Binding(NamedTuple):
     """What makes an author a session key of another."""
 
@@ -204,14 +216,19 @@ class Account:
     __slots__ = (
         "address",
         "announced",
+        "at_stake",
         "binding",
+        "bound",
         "changed",
         "frozen",
         "groups",
         "halved_until",
         "head",
+        "in_lane",
         "live_orders",
         "next_seq",
+        "owned_orders",
+        "owner",
         "reputation",
         "tokens",
         "tokens_round",
@@ -224,8 +241,19 @@ class Account:
         self.head = Digest(ZERO32)
         self.frozen = False
         self.tokens = tokens
+        """Parts of an operation, for which see ``limits``."""
         self.tokens_round = tokens_round
         """Round of the clock, counted over all eras, at which ``tokens`` was right."""
+        self.owner: Account = self
+        """Whose limits its operations count against: who bound it, or itself."""
+        self.owned_orders = 0
+        """Live orders of this owner, those of its session keys included."""
+        self.in_lane = False
+        """It has no share of its own in the market's limits."""
+        self.at_stake = 0
+        """Lots times ticks of the owner's open quantity and of its pending matches."""
+        self.bound: tuple[BoundTrades, ...] = ()
+        """Ascending by time."""
         self.halved_until = 0
         """Epoch up to which all its limits are halved."""
         self.live_orders = 0
@@ -238,7 +266,7 @@ class Account:
     @classmethod
     def of_leaf(cls, address: Address, leaf: bytes) -> Account:
         """The account whose leaf this is, still without its orders. Raises ``MalformedError``."""
-        record = codec.array(codec.decode_canonical(leaf, MAX_ACCOUNT_BYTES), 10, "account")
+        record = codec.array(codec.decode_canonical(leaf, MAX_ACCOUNT_BYTES), 11, "account")
         account = cls(
             address,
             codec.uint(record[3], "reputation"),
@@ -261,6 +289,11 @@ class Account:
                 codec.uint(bound[3], "expiry_ms"),
                 codec.uint(bound[4], "revoked_epoch"),
             )
+        for item in codec.items(record[10], MAX_BOUND, "bound trades"):
+            trades = codec.array(item, 2, "bound trades")
+            until = codec.uint(trades[0], "time of bound trades")
+            amount = codec.uint(trades[1], "amount of bound trades")
+            account.bound += (BoundTrades(until, amount),)
         return account
 
     def order(self, seq: int, position: int) -> LiveOrder | None:
@@ -291,5 +324,6 @@ class Account:
                 self.live_orders,
                 self.announced,
                 self.binding,
+                self.bound,
             )
         )

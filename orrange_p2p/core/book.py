@@ -47,7 +47,8 @@ CANCEL_NEWEST: Final = 0
 CANCEL_OLDEST: Final = 1
 DECREMENT: Final = 2
 
-# Why quantity was cancelled. The book itself uses all but USER, EXPIRED, FROZEN and UNSETTLED.
+# Why quantity was cancelled. The book itself uses all but USER, EXPIRED,
+# FROZEN, UNSETTLED and EVICTED.
 NONE: Final = 0
 USER: Final = 1
 STP: Final = 2
@@ -59,6 +60,7 @@ SLIPPAGE: Final = 7
 EXPIRED: Final = 8
 FROZEN: Final = 9
 UNSETTLED: Final = 10
+EVICTED: Final = 11
 
 REASON_NAMES: Final = (
     "none",
@@ -72,6 +74,7 @@ REASON_NAMES: Final = (
     "expired",
     "frozen",
     "unsettled",
+    "evicted",
 )
 """What to show for a reason, by its number."""
 

@@ -18,6 +18,7 @@ from orrange_p2p.core import book, evidence, limits
 from orrange_p2p.core.accounts import (
     Account,
     Binding,
+    BoundTrades,
     LiveOrder,
     delegation_digest,
 )
@@ -73,15 +74,17 @@ class Refusal(enum.IntEnum):
     """Why a place or amend had no effect."""
 
     RATE = 0
-    """The author's token bucket was empty."""
+    """The owner's token bucket was empty."""
     OPEN_ORDERS = 1
-    """The author has as many live orders as it may."""
+    """The owner has as many live orders as it may."""
     EXPIRED = 2
     """It would have ended before it began."""
     CANCELLED = 3
     """A later operation of the same epoch took it back."""
     SESSION = 4
     """The session key is not bound (any more), or its cap is reached."""
+    EXPOSURE = 5
+    """Its owner would have more at stake than its bond answers for."""
 
 
 class EpochFacts(NamedTuple):
@@ -153,6 +156,7 @@ class Fold(MarketState):
         self._ending_ms = Agenda()
         self._ending_epoch = Agenda()
         self._revoked: list[Address] = []
+        self._fits_from_ms: int | None = None
         self._matched: list[Match] = []
         self._match_group = MatchGroup(Epoch(0), 0)
         self._traded: list[Match] = []
@@ -161,9 +165,13 @@ class Fold(MarketState):
         self._returned: dict[LiveOrder, int] = {}
 
     def begin_era(self, roster: Roster) -> None:
-        """Go on by another era's roster from the next epoch on: whose reports count, and what
-        authors are worth. Orders in the book keep what they were placed with."""
+        """Go on by another era's roster from the next epoch on: whose reports count, what authors
+        are worth, and what they may do; who has more orders than that loses some in the next epoch.
+        """
         self.take_roster(roster)
+        if self._elects:
+            assert self.header is not None, "an era begins after an epoch that closed one"
+            self._fits_from_ms = self.header.era_end_ms - self.parameters.pin_ms
         table = roster.table
         self._reported = {w: e for w, e in self._reported.items() if table.weight_of(w) > 0}
 
@@ -250,6 +258,45 @@ class Fold(MarketState):
             if account.binding is not None and account.binding.revoked_epoch == self.epoch:
                 self._cancel_all(account, None, book.USER)
         self._revoked = []
+        if self._fits_from_ms is not None:
+            self._fit(self._fits_from_ms)
+            self._fits_from_ms = None
+
+    def _fit(self, pin_ms: int) -> None:
+        """Let go of trades that the roster's block shows the end of, then end orders until all
+        keep to what the roster leaves them: of a share the newest go first, of the lane the oldest
+        do, as when others come in."""
+        resting: dict[Address, list[LiveOrder]] = {}
+        for order in sorted(self.live_orders(), key=_placed):
+            if order.open > 0:
+                resting.setdefault(order.group.account.owner.address, []).append(order)
+        for account in self.accounts.values():
+            if account.bound and account.bound[0].until <= pin_ms:
+                account.bound = tuple([one for one in account.bound if one.until > pin_ms])
+                self.touch(account)
+        for address in sorted(resting):
+            account, orders = self.accounts[address], resting[address]
+            share = self.share_of(account)
+            if not self.is_eligible(address):
+                kept = 0  # nothing that it signs counts any more: whoever met them would wait
+            elif account.in_lane:
+                kept = len(orders)
+                for order in orders:
+                    if order.open * order.price > share.stake:
+                        self._end(order, book.EVICTED)
+            else:
+                kept = min(len(orders), share.orders)
+            for order in reversed(orders[kept:]):
+                self._end(order, book.EVICTED)
+            while not account.in_lane and kept and limits.stake_of(account) > share.stake:
+                kept -= 1
+                self._end(orders[kept], book.EVICTED)
+        self._clear_lane(self._lane_share.orders)
+
+    def _clear_lane(self, most: int) -> None:
+        """End the lane's oldest orders until no more than ``most`` rest."""
+        while self.lane.resting > most:
+            self._end(self.lane.take_oldest(), book.EVICTED)
 
     # --- phase 1: evidence and freezes ---
 
@@ -326,7 +373,8 @@ class Fold(MarketState):
         session.binding = Binding(
             owner, operation.cap, from_epoch, operation.expiry_ms, revoked_epoch=0
         )
-        session.reputation = self.accounts[owner].reputation
+        session.owner = self.accounts[owner]
+        session.reputation = session.owner.reputation
         self.touch(session)
 
     # --- phase 3: accepts ---
@@ -360,28 +408,58 @@ class Fold(MarketState):
                 order.filled += match.quantity
                 self.note_changed(order)
             self.end_match(match)
+            if self._elects:
+                self._tie(match)
             self._traded.append(match)
+
+    def _tie(self, match: Match) -> None:
+        """A bound trade stays at stake until a roster's block can show how it ended."""
+        until = limits.released_at(self.time_ms, self.market, self.parameters)
+        for name in (match.maker, match.taker):
+            owner = self.accounts[name.author].owner
+            amounts = {one.until: one.amount for one in owner.bound}
+            amount = amounts.get(until, 0) + match.quantity * match.price
+            amounts[until] = min(MAX_UINT63, amount)
+            owner.bound = tuple([BoundTrades(*one) for one in sorted(amounts.items())])
+            self.touch(owner)
 
     # --- phase 4: cancels and amends; the places that survive them ---
 
     def _cancels_and_places(self, entries: list[Entry]) -> list[_NewOrder]:
         new: list[_NewOrder] = []
+        lane: dict[Address, list[_NewOrder]] = {}
         start = 0
         while start < len(entries):
             author = entries[start].author
             end = start
             while end < len(entries) and entries[end].author == author:
                 end += 1
-            new += self._collect(self.accounts[author], entries[start:end])
+            account = self.accounts[author]
+            places = self._collect(account, entries[start:end])
+            if not account.owner.in_lane:
+                new += places
+            elif places:
+                lane.setdefault(account.owner.address, []).extend(places)
             start = end
+        if lane:
+            new += self._draw(lane)
+            new.sort(key=_log_order)
         # Stable, and so far ascending by (author, seq, position): equal keys stay in that order.
         new.sort(key=_sorting_key)
         return new
 
     def _collect(self, account: Account, entries: list[Entry]) -> list[_NewOrder]:
-        """One author's entries of this epoch: cancels take effect, surviving places come back."""
+        """One author's entries of this epoch: cancels take effect, surviving places come back.
+
+        Those of the lane are still to be drawn from.
+        """
         places: dict[tuple[int, int], _NewOrder] = {}
-        tokens = self._refill(account)
+        owner = account.owner
+        in_lane = owner.in_lane
+        if not in_lane:
+            self._refill(owner)
+        left = 0 if in_lane else owner.tokens // limits.UNIT
+        tokens = left
         allowed = self._session_allows(account)
         author = account.address
         for entry in entries:
@@ -407,13 +485,36 @@ class Fold(MarketState):
                     continue
                 if not allowed:
                     self._refuse(account, seq, position, Refusal.SESSION)
-                elif tokens == 0:
+                elif in_lane:
+                    places[seq, position] = (keys[position], author, seq, position, place)
+                elif left == 0:
                     self._refuse(account, seq, position, Refusal.RATE)
                 else:
-                    tokens -= 1
+                    left -= 1
                     places[seq, position] = (keys[position], author, seq, position, place)
-        account.tokens = tokens
+        owner.tokens -= (tokens - left) * limits.UNIT
         return list(places.values())
+
+    def _draw(self, lane: dict[Address, list[_NewOrder]]) -> list[_NewOrder]:
+        """Which places of the lane get its tokens: each owner's first before any second, and among
+        these by their sorting keys, which nobody could know. Whoever is halved gets none."""
+        bucket = self.account(limits.LANE)
+        self._refill(bucket)
+        turns: list[tuple[int, _NewOrder]] = []
+        refused: list[_NewOrder] = []
+        for address, places in lane.items():
+            if self.accounts[address].halved_until >= self.epoch:
+                refused += places
+            else:
+                turns += enumerate(places)
+        turns.sort()
+        left = bucket.tokens // limits.UNIT
+        drawn = [place for _, place in turns[:left]]
+        refused += [place for _, place in turns[left:]]
+        bucket.tokens -= len(drawn) * limits.UNIT
+        for _, author, seq, position, _ in sorted(refused, key=_log_order):
+            self._refuse(self.accounts[author], seq, position, Refusal.RATE)
+        return drawn
 
     def _keys(self, entry: Entry) -> tuple[int, ...]:
         # One XOF call yields the sorting keys of a whole entry: H(seed, author, seq) at 8 bytes a
@@ -422,11 +523,12 @@ class Fold(MarketState):
         material = self.seed + entry.author + entry.seq.to_bytes(8, "big")
         return unpack(f">{count}Q", shake_256(material).digest(8 * count))
 
-    def _refill(self, account: Account) -> int:
-        elapsed = self.rounds - account.tokens_round
-        account.tokens_round = self.rounds
-        halved = account.halved_until >= self.epoch
-        return limits.refilled(account.tokens, elapsed, self.parameters, halved)
+    def _refill(self, owner: Account) -> None:
+        elapsed = self.rounds - owner.tokens_round
+        owner.tokens_round = self.rounds
+        halved = owner.halved_until >= self.epoch
+        owner.tokens = self.share_of(owner).refilled(owner.tokens, elapsed, halved)
+        self.touch(owner)
 
     def _session_allows(self, account: Account) -> bool:
         binding = account.binding
@@ -512,8 +614,8 @@ class Fold(MarketState):
         for order in self.orders_of(match):
             author = order.group.account
             if author.address in silent:
-                author.halved_until = self.epoch + self.parameters.penalty_epochs
-                self.touch(author)
+                author.owner.halved_until = self.epoch + self.parameters.penalty_epochs
+                self.touch(author.owner)
                 self._forfeit(order, match.quantity, book.UNSETTLED)
                 self._end(order, book.UNSETTLED)
             else:
@@ -531,9 +633,26 @@ class Fold(MarketState):
             if order.ended:
                 self._forfeit(order, quantity, book.UNSETTLED)
                 self.note_changed(order)
+            elif self._elects and not self._answers_for(order, quantity):
+                self._forfeit(order, quantity, book.EVICTED)
+                self._end(order, book.EVICTED)
             else:
                 self._record(order, self.book.reenter(order, quantity))
         self._returned = {}
+        if self._elects:
+            self._clear_lane(self._lane_share.orders)
+
+    def _answers_for(self, order: LiveOrder, lots: int) -> bool:
+        """Whether its owner may have this quantity of it open again."""
+        owner = order.group.account.owner
+        stake = lots * self._dearest(order.side, order.price)
+        return owner.in_lane or limits.stake_of(owner) + stake <= self.share_of(owner).stake
+
+    def _dearest(self, side: int, price: int) -> int:
+        """The highest price at which an order may trade now: a seller may get a better one."""
+        if side == Side.BUY:
+            return price
+        return max(price, self.book.best(Side.BUY) or 0)
 
     # --- phase 7: new orders ---
 
@@ -561,8 +680,17 @@ class Fold(MarketState):
             ):
                 self._refuse(account, seq, position, Refusal.EXPIRED)
                 continue
-            halved = account.halved_until >= self.epoch
-            if account.live_orders >= limits.most_open_orders(self.parameters, halved):
+            holder = account.owner
+            share = self.share_of(holder)
+            if self._elects:
+                stake = place.quantity * self._dearest(place.side, place.price)
+                if not holder.in_lane:
+                    stake += limits.stake_of(holder)
+                if stake > share.stake:
+                    self._refuse(account, seq, position, Refusal.EXPOSURE)
+                    continue
+            halved = holder.halved_until >= self.epoch
+            if not holder.in_lane and holder.owned_orders >= share.most_orders(halved):
                 self._refuse(account, seq, position, Refusal.OPEN_ORDERS)
                 continue
             placed += 1
@@ -581,6 +709,8 @@ class Fold(MarketState):
             )
             self.seat(order)
             self._record(order, self.book.place(order))
+            if holder.in_lane:
+                self._clear_lane(share.orders)
             if order.is_live() and not order.ended:  # what is only reserved may come back
                 self._ending_ms.add(deadline_ms, order)
                 if place.time_in_force == TimeInForce.GTE:
@@ -662,6 +792,7 @@ class Fold(MarketState):
 
 
 _sorting_key: Final = itemgetter(0)
+_log_order: Final = itemgetter(1, 2, 3)
 
 
 def _priority(returned: tuple[LiveOrder, int]) -> tuple[int, int]:

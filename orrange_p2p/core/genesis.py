@@ -119,11 +119,11 @@ class Parameters:
     trade_lifetime_ms: int = 3_600_000
     """From its match on a trade may be settled for so long, by the time of the chain."""
     operations_per_round: int = 64
-    """Refill of an author's token bucket."""
+    """Refill of everybody's token bucket, where nobody is elected."""
     operations_burst: int = 4096
     """Size of that bucket."""
     open_orders: int = 4096
-    """Most orders an author may have open or reserved."""
+    """Most orders an owner may have open or reserved, likewise."""
     elected_witnesses: int = 0
     """Seats of an era that the registry fills; 0: the witnesses of genesis stay for good."""
     handover_ms: int = 600_000
@@ -132,6 +132,18 @@ class Parameters:
     """So long before an era ends, the registry is read for the next."""
     bond_unit: int = 1
     """Smallest units of the bond token in a micro-unit: 10^12 for a token of 18 decimals."""
+    market_operations_per_round: int = 2048
+    """With elections: what reputation divides, of refills,"""
+    market_operations_burst: int = 131_072
+    """of bursts,"""
+    market_open_orders: int = 65_536
+    """and of live orders in one market."""
+    lane_operations_per_round: int = 64
+    """Likewise of all together who have no reputation to speak of."""
+    lane_operations_burst: int = 512
+    lane_open_orders: int = 2048
+    lane_order_notional: int = 100_000_000
+    """Micro-units of the bond asset: the most that one order of theirs may be worth."""
 
     def __attrs_post_init__(self) -> None:
         names = {field.name for field in attrs.fields(type(self))} - {"elected_witnesses"}

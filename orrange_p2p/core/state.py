@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
+from orrange_p2p.core import limits
 from orrange_p2p.core.accounts import (
     ACCOUNT_KEY_BYTES,
     ORDER_KEY_BYTES,
@@ -71,8 +72,13 @@ class MarketState:
         self.live_order_count = 0
         self.ended: list[LiveOrder] = []
         """Orders that ended in the epoch under way."""
-        self.roster = of_genesis(genesis, market_id)
-        self._reputations = {author.address: author.reputation for author in genesis.authors}
+        self._elects = genesis.parameters.elected_witnesses > 0
+        self._shares: dict[Address, limits.Share] = {}
+        self._flat = limits.flat_share(genesis.parameters)
+        self._lane_share = limits.lane_share(genesis.parameters, self.market)
+        self.lane = limits.Lane()
+        """Where witnesses are elected: the orders of those without a share of their own."""
+        self._use(of_genesis(genesis, market_id))
         self._orders_map = SparseMerkleMap(ORDER_KEY_BYTES)
         self._matches_map = SparseMerkleMap(MATCH_KEY_BYTES)
         self._accounts_map = SparseMerkleMap(ACCOUNT_KEY_BYTES)
@@ -86,26 +92,34 @@ class MarketState:
         The leaves are certain already, by the header's roots; what they imply is made anew. Raises
         ``MalformedError`` for leaves that no state can have, ``KeyError`` for missing terms.
         """
+        self._use(roster)
         for address, leaf in leaves.accounts:
             self.accounts[Address(address)] = Account.of_leaf(Address(address), leaf)
+        for account in self.accounts.values():
+            account.in_lane = self._is_lanes(account.address)
+            if account.binding is not None:
+                owner = self.accounts.get(account.binding.owner)
+                if owner is None:
+                    raise MalformedError("a session key of nobody")
+                account.owner = owner
         for key, leaf in leaves.orders:
-            account = self.accounts.get(Address(key[:20]))
-            if account is None:
+            author = self.accounts.get(Address(key[:20]))
+            if author is None:
                 raise MalformedError("an order without an account")
-            owner = account.address if account.binding is None else account.binding.owner
             seq, group = int.from_bytes(key[20:28], "big"), int.from_bytes(key[28:], "big")
-            orders = account.group_for(seq, group * GROUP).load(leaf, owner)
+            orders = author.group_for(seq, group * GROUP).load(leaf, author.owner.address)
             self.live_order_count += len(orders)
+            author.owner.owned_orders += len(orders)
             for order in orders:
                 if order.open > 0:
                     self.book.restore(order)
+                self._count(order)
         for key, leaf in leaves.matches:
             for match in MatchGroup.of_key(key).load(
                 self.market, self.market_id, leaf, leaves.terms
             ):
                 self.matches[match.id] = match
-        self.roster = roster
-        self._reputations = {one.author: one.reputation for one in roster.standings}
+                self._stake(match, match.quantity)
         self._orders_map = map_of([leaves.orders], ORDER_KEY_BYTES)
         self._matches_map = map_of([leaves.matches], MATCH_KEY_BYTES)
         self._accounts_map = map_of([leaves.accounts], ACCOUNT_KEY_BYTES)
@@ -120,14 +134,23 @@ class MarketState:
         """What authors are worth from now on; a session key is worth what its owner is."""
         if roster is self.roster:
             return
-        self.roster = roster
-        self._reputations = {one.author: one.reputation for one in roster.standings}
-        for address, account in self.accounts.items():
-            owner = address if account.binding is None else account.binding.owner
-            reputation = self._reputations.get(owner, 0)
+        self._use(roster)
+        for account in self.accounts.values():
+            account.in_lane = self._is_lanes(account.address)
+            reputation = self._reputations.get(account.owner.address, 0)
             if reputation != account.reputation:
                 account.reputation = reputation
                 self.touch(account)
+        self.lane = limits.Lane()
+        for order in self.live_orders():
+            if order.counted > 0 and order.group.account.owner.in_lane:
+                self.lane.note(order, rests=True)
+
+    def _use(self, roster: Roster) -> None:
+        self.roster = roster
+        self._reputations = {one.author: one.reputation for one in roster.standings}
+        if self._elects:
+            self._shares = limits.shares_of(roster, self.parameters, self.market)
 
     # --- who is where ---
 
@@ -140,7 +163,9 @@ class MarketState:
         if self.genesis.open or author in self._reputations:
             return True
         account = self.accounts.get(author)
-        return account is not None and account.binding is not None
+        if account is None or account.owner is account:
+            return False
+        return account.owner.address in self._reputations
 
     def is_frozen(self, author: Address) -> bool:
         account = self.accounts.get(author)
@@ -164,10 +189,20 @@ class MarketState:
         account = self.accounts.get(author)
         if account is None:
             reputation = self._reputations.get(author, 0)
-            burst = self.parameters.operations_burst
-            account = Account(author, reputation, burst, self.rounds)
+            account = Account(author, reputation, 0, self.rounds)
+            account.in_lane = self._is_lanes(author)
+            account.tokens = self.share_of(account).burst
             self.accounts[author] = account
         return account
+
+    def share_of(self, owner: Account) -> limits.Share:
+        """What an owner may do; with no share of its own, what the lane may."""
+        if not self._elects:
+            return self._flat
+        return self._lane_share if owner.in_lane else self._shares[owner.address]
+
+    def _is_lanes(self, author: Address) -> bool:
+        return self._elects and author not in self._shares
 
     def orders_of(self, match: Match) -> tuple[LiveOrder, LiveOrder]:
         """The maker's and the taker's order of a match that is still pending."""
@@ -190,11 +225,14 @@ class MarketState:
         if not group.changed:
             group.changed = True
             self._changed_groups.append(group)
+        if self._elects and order.open != order.counted:
+            self._count(order)
         if not order.is_live():
             if group.slots[order.slot] is order:
                 group.slots[order.slot] = None
                 group.count -= 1
                 group.account.live_orders -= 1
+                group.account.owner.owned_orders -= 1
                 self.live_order_count -= 1
                 self.ended.append(order)
                 self.touch(group.account)
@@ -204,6 +242,7 @@ class MarketState:
         self.matches[match.id] = match
         match.group.slots[match.ordinal % GROUP] = match
         match.group.count += 1
+        self._stake(match, match.quantity)
         self.note_match(match)
 
     def end_match(self, match: Match) -> None:
@@ -211,6 +250,7 @@ class MarketState:
         del self.matches[match.id]
         match.group.slots[match.ordinal % GROUP] = None
         match.group.count -= 1
+        self._stake(match, -match.quantity)
         self.note_match(match)
 
     def note_match(self, match: Match) -> None:
@@ -226,7 +266,26 @@ class MarketState:
         group.slots[order.slot] = order
         group.count += 1
         group.account.live_orders += 1
+        group.account.owner.owned_orders += 1
         self.live_order_count += 1
+
+    # --- what is at stake, where witnesses are elected ---
+
+    def _count(self, order: LiveOrder) -> None:
+        """Bring what its owner has at stake, and the lane, up to date with its open quantity."""
+        if not self._elects:
+            return
+        owner = order.group.account.owner
+        before, order.counted = order.counted, order.open
+        owner.at_stake += (order.open - before) * order.price
+        if owner.in_lane and (before > 0) != (order.open > 0):
+            self.lane.note(order, order.open > 0)
+
+    def _stake(self, match: Match, lots: int) -> None:
+        """A match has its own price, which may be better for a seller than that of its order."""
+        if self._elects:
+            for name in (match.maker, match.taker):
+                self.accounts[name.author].owner.at_stake += lots * match.price
 
     # --- the root ---
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import structlog
+import trio
 
 from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.fold import Fold
@@ -55,6 +56,7 @@ class Agreements:
         self._legs = legs
         self._secret = secret
         self._counters = counters
+        self._turn = trio.Lock()
         self.on_swaps: list[Callable[[], None]] = []
         """Each is called once new swaps are kept."""
 
@@ -85,22 +87,31 @@ class Agreements:
         return await self._store.swaps(self._market_id, since, limit=limit)
 
     async def take(self, epochs: Sequence[AppliedEpoch], fold: Fold) -> None:
-        """Keep what these epochs brought; durable on return."""
-        records: list[SwapRecord] = []
-        used: set[bytes] = set()
-        for _, outcome in epochs:
-            for match in outcome.trades:
-                if self._authors & {match.buyer, match.seller}:
-                    records.append(await self._record(match, outcome.time_ms, used))
+        """Keep what these epochs brought; durable on return.
+
+        One after the other: a hash that an epoch before these brought has to be known.
+        """
+        async with self._turn:
+            records = await self._keep(epochs)
         if not records:
             return
-        await self._store.keep(records)
         for record in records:
             if record.swap is None:
                 self._counters["swaps_impossible"] += 1
                 log.warning("no swap for a trade", trade=record.deal.id.hex(), why=record.problem)
         for notify in self.on_swaps:
             notify()
+
+    async def _keep(self, epochs: Sequence[AppliedEpoch]) -> Sequence[SwapRecord]:
+        records: list[SwapRecord] = []
+        used: set[bytes] = set()
+        for _, outcome in epochs:
+            for match in outcome.trades:
+                if self._authors & {match.buyer, match.seller}:
+                    records.append(await self._record(match, outcome.time_ms, used))
+        if records:
+            await self._store.keep(records)
+        return records
 
     async def _record(self, match: Match, bound_ms: TimeMs, used: set[bytes]) -> SwapRecord:
         side = Side.BUY if match.buyer in self._authors else Side.SELL

@@ -111,7 +111,8 @@ class Checkpointing:
         while True:
             await trio.sleep(LOOK_EVERY_S)
             kept = self._node.replica.checkpoints
-            if kept and kept[-1].header.epoch > self.epoch:
+            # Not before all that its epochs brought is durable: nothing is computed again then.
+            if kept and self.epoch < kept[-1].header.epoch <= self._node.recorded:
                 await self._keep(kept[-1])
 
     async def _keep(self, state: CertifiedState) -> None:

@@ -117,8 +117,11 @@ class MarketNode:
         self.heard: dict[Address, tuple[int, int]] = {}
         """Per witness the latest (era, round) of which we saw a tick, taken or not."""
         self._submitted: dict[tuple[Address, Seq], int] = {}
-        self._recorded = Epoch(0)
-        """The latest epoch noted in the store."""
+        self.recorded = Epoch(0)
+        """The latest epoch noted in the store: what it and those before brought is durable."""
+        self._noted = trio.Event()
+        """Set once the epochs applied last are noted."""
+        self._noted.set()
         self._counted = Epoch(0)
         """The latest epoch in the totals; one that is computed again does not count again."""
         self._told_halt = False
@@ -161,7 +164,7 @@ class MarketNode:
             if self.replica.epoch == epoch:
                 break
         self.replica = replica
-        self._recorded = Epoch(0) if latest is None else latest.epoch
+        self.recorded = Epoch(0) if latest is None else latest.epoch
         if self.keeper is not None:
             self.keeper.begin(replica.fold, consents)
 
@@ -338,19 +341,7 @@ class MarketNode:
     async def _react(self, effects: Effects) -> None:
         """What follows from a fact, wherever it came from: gossip, sync, our own store."""
         if effects.epochs:
-            fresh = [epoch for epoch in effects.epochs if epoch.outcome.epoch > self._recorded]
-            self._recorded = max(self._recorded, effects.epochs[-1].outcome.epoch)
-            if self.keeper is not None:
-                await self.keeper.take(effects.epochs, self.replica.fold)
-            for facts, outcome in fresh:
-                await self.store.record_epoch(
-                    self.market_id,
-                    EpochRecord(outcome.epoch, outcome.root, facts.leader, outcome.time_ms),
-                )
-            self._stamp(effects.epochs)
-            for epoch in effects.epochs:
-                for notify in self.on_matches:
-                    notify(epoch.outcome.matches)
+            await self._note(effects.epochs)
         if self.replica.halt is not None and not self._told_halt:
             self._told_halt = True
             self._tell(self.replica.halt)
@@ -360,6 +351,29 @@ class MarketNode:
                 report(effects.evidence)
         if effects.taken is not Taken.DUPLICATE:
             self._wake()
+
+    async def _note(self, epochs: Sequence[AppliedEpoch]) -> None:
+        """Make durable what these epochs brought, then note them, after all that came before them:
+        several facts may be at this point at once, and the later ones' store may be faster."""
+        before, done = self._noted, trio.Event()
+        self._noted = done
+        try:
+            if self.keeper is not None:
+                await self.keeper.take(epochs, self.replica.fold)
+            await before.wait()
+            for facts, outcome in epochs:
+                if outcome.epoch > self.recorded:
+                    await self.store.record_epoch(
+                        self.market_id,
+                        EpochRecord(outcome.epoch, outcome.root, facts.leader, outcome.time_ms),
+                    )
+                    self.recorded = outcome.epoch
+            self._stamp(epochs)
+        finally:
+            done.set()
+        for epoch in epochs:
+            for notify in self.on_matches:
+                notify(epoch.outcome.matches)
 
     def _wake(self) -> None:
         self.changed.set()

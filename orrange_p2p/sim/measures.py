@@ -31,10 +31,11 @@ Counts = NDArray[np.int64]
 class _Epoch:
     """What the first node to apply an epoch found, and when each node did."""
 
-    __slots__ = ("depth", "entries", "orders", "root", "spread", "times_us", "trades")
+    __slots__ = ("depth", "entries", "era", "orders", "root", "spread", "times_us", "trades")
 
     def __init__(self, facts: EpochFacts, outcome: EpochOutcome, fold: Fold) -> None:
         self.root = outcome.root
+        self.era: int = facts.era
         self.entries: tuple[Entry, ...] = facts.entries
         self.times_us: list[int] = []
         self.orders = outcome.placed
@@ -53,8 +54,8 @@ class Measures:
         self.counts: Counter[str] = Counter()
         self.evidence: list[Evidence] = []
         self.disagreements: list[str] = []
-        self.halts: dict[int, str] = {}
-        """By node."""
+        self.misled: frozenset[int] = frozenset()
+        """Nodes that are shown another home chain: what they compute is nobody's else."""
         self.refusals: Counter[tuple[Address, str]] = Counter()
         self.lapsed: Counter[tuple[Address, ...]] = Counter()
         """Matches that ended without a trade, by who was silent."""
@@ -74,7 +75,7 @@ class Measures:
             if proof.first not in self._accused:
                 self._accused.add(proof.first)
                 self.evidence.append(proof)
-        for facts, outcome in effects.epochs:
+        for facts, outcome in effects.epochs if number not in self.misled else ():
             known = self._epochs.get(outcome.epoch)
             if known is None:
                 known = self._epochs[outcome.epoch] = self._first(replica, facts, outcome)
@@ -84,8 +85,6 @@ class Measures:
                 )
                 continue
             known.times_us.append(now_us)
-        if replica.halt is not None and number not in self.halts:
-            self.halts[number] = replica.halt.reason.value
 
     def _first(self, replica: Replica, facts: EpochFacts, outcome: EpochOutcome) -> _Epoch:
         counts = self.counts
@@ -132,6 +131,7 @@ class Measures:
         return [
             {
                 "epoch": int(name),
+                "era": epoch.era,
                 "root": epoch.root.hex(),
                 "first_applied_us": min(epoch.times_us),
                 "last_applied_us": max(epoch.times_us),

@@ -32,6 +32,7 @@ from orrange_p2p.core.replica import Effects, Replica
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Tick
 from orrange_p2p.ports import Signer
+from orrange_p2p.sim.elections import Elections
 from orrange_p2p.sim.engine import Dice, Engine
 from orrange_p2p.sim.facts import Fact, Facts
 from orrange_p2p.sim.links import NEVER, Links
@@ -76,8 +77,9 @@ class Witnessing:
 class Node:
     """One participant."""
 
-    __slots__ = ("asked_until_us", "dice", "evidence", "gaps", "heard", "is_active", "moved_us",
-                 "number", "replica", "round", "traders", "witness")  # fmt: skip
+    __slots__ = ("asked_until_us", "dice", "evidence", "gaps", "heard", "is_active", "is_misled",
+                 "moved_us", "number", "reads_at_us", "replica", "round", "traders",
+                 "witness")  # fmt: skip
 
     def __init__(self, number: int, replica: Replica, dice: Dice) -> None:
         self.number = number
@@ -96,6 +98,9 @@ class Node:
         self.evidence: list[Evidence] = []
         """Proofs of forks to write into the log."""
         self.is_active = False
+        self.reads_at_us: int | None = None
+        """When it gets to reading the roster it wants."""
+        self.is_misled = False
 
 
 class Network:
@@ -109,11 +114,16 @@ class Network:
         traders: Sequence[Trader],
         replica: Callable[[], Replica],
         settlement: Callable[[Engine], Settlement],
+        elections: Callable[[Engine], Elections] | None = None,
     ) -> None:
-        """``witnesses``: signers and reveal chains, in the order of nodes."""
+        """``witnesses``: signers and reveal chains, in the order of nodes. ``elections``: the home
+        chain, of a network that elects them."""
         self.scenario = scenario
         self.engine = Engine(scenario.seed)
         self.settlement = settlement(self.engine)
+        self.elections = None if elections is None else elections(self.engine)
+        if self.elections is not None:
+            self.settlement.tell = self.elections.note_settled
         self.measures = Measures()
         self.counts: Counter[str] = self.measures.counts
         self._genesis = genesis
@@ -136,6 +146,9 @@ class Network:
                 node.witness = Witnessing(signer, chain, node.replica, attack)
                 if number >= scenario.nodes and attack is not None:  # a second life
                     node.witness.from_us = attack.from_s * 1_000_000
+            if attack is not None and attack.kind is AttackKind.MISLED:
+                self.nodes[number].is_misled = True
+        self.measures.misled = frozenset([n.number for n in self.nodes if n.is_misled])
         self.traders = list(traders)
         for trader in traders:
             self.nodes[trader.home].traders.append(trader)
@@ -158,6 +171,8 @@ class Network:
         for trader in self.traders:
             trader.begin(self)
         self.settlement.begin()
+        if self.elections is not None:
+            self.elections.begin()
 
     def run_to(self, second: int) -> None:
         """Let simulated time pass up to there."""
@@ -275,6 +290,8 @@ class Network:
 
     def _note(self, node: Node, effects: Effects, now_us: int) -> None:
         self.measures.note_effects(node.number, node.replica, effects, now_us)
+        if effects.evidence:
+            self._accuse(effects)
         if node.traders:
             node.evidence += [e for e in effects.evidence if e.kind == EvidenceKind.FORK]
             for _, outcome in effects.epochs:
@@ -334,6 +351,8 @@ class Network:
                 effects = add_tick(record)
             if effects.epochs or effects.evidence:
                 self.measures.note_effects(number, replica, effects, time_us)
+                if effects.evidence:
+                    self._accuse(effects)
         self.counts["taken"] += taken
 
     # --- witnesses ---
@@ -349,6 +368,8 @@ class Network:
         witness, replica = node.witness, node.replica
         assert witness is not None
         while True:
+            if witness.signer.address not in replica.table:
+                return
             if witness.era != replica.era:
                 witness.era = replica.era
                 witness.pacemaker = replica.pacemaker(witness.signer.address, None)
@@ -405,6 +426,10 @@ class Network:
         """What a node does every now and then: look for what it lacks, and where it stands."""
         now_us, now_ms = self.engine.now_us, self._now_ms()
         replica = node.replica
+        if replica.halt is not None:
+            return  # it takes nothing more
+        if self.elections is not None:
+            self._read_roster(node, self.elections)
         due = node.gaps.note_missing(replica, now_ms)
         if due:
             peers = self.links.mesh[node.number]
@@ -428,7 +453,9 @@ class Network:
         now_us = self.engine.now_us
         last = None if node.witness is None else node.witness.last
         if last is not None and now_us - last.offered_us >= OFFER_AGAIN_US:
-            self._spread(node, last)
+            # Of an era that is over nobody needs it any more, but who pulls its rounds.
+            if isinstance(last.record, Tick) and last.record.era >= node.replica.era:
+                self._spread(node, last)
         for trader in node.traders:
             for entry in trader.uncut(node.replica.logs.first_uncut(trader.address))[:1]:
                 fact = self.facts.get(entry.digest)
@@ -495,13 +522,41 @@ class Network:
             return not replica.is_known_entry(record.author, record.seq, record.digest)
         return not replica.is_known_tick(record.digest)
 
+    # --- eras ---
+
+    def _read_roster(self, node: Node, elections: Elections) -> None:
+        """Read the home chain for the next era, each node when it gets to it."""
+        wanted = node.replica.wanted_roster
+        if wanted is None:
+            node.reads_at_us = None
+            return
+        now_us = self.engine.now_us
+        if node.reads_at_us is None:
+            node.reads_at_us = now_us + node.dice.below(elections.read_within_us)
+        if now_us >= node.reads_at_us:
+            read = elections.another if node.is_misled else elections.roster
+            effects = node.replica.give_roster(read(wanted))
+            self._note(node, effects, now_us)
+            elections.present_era = max(elections.present_era, node.replica.era)
+            if node.witness is not None and now_us >= node.witness.from_us:
+                self._poll(node)
+
     # --- who is guilty ---
+
+    def _accuse(self, effects: Effects) -> None:
+        """Whoever has a proof shows it to the registry."""
+        if self.elections is not None:
+            for proof in effects.evidence:
+                self.elections.note_guilty(self._culprit(proof))
+
+    def _culprit(self, proof: Evidence) -> Address:
+        return evidence.culprit(proof, self._genesis.separator, self._genesis.markets[0].id)
 
     def convicted(self) -> dict[Address, str]:
         """Who is proven to have signed two records of one name, by anybody's evidence."""
         found = {}
         for proof in self.measures.evidence:
-            address = evidence.culprit(proof, self._genesis.separator, self._genesis.markets[0].id)
+            address = self._culprit(proof)
             found[address] = EvidenceKind(proof.kind).name.lower()
         return found
 

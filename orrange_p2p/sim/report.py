@@ -66,7 +66,9 @@ def _seconds(figures: dict[str, Any]) -> int:
     return int(figures["scenario"]["seconds"])
 
 
-def write_report(runs: Sequence[Run], folder: Path) -> Path:
+def write_report(
+    runs: Sequence[Run], folder: Path, reckonings: Sequence[dict[str, Any]] = ()
+) -> Path:
     """``report.html`` and its pictures. Raises ``WorldError`` if they cannot be written."""
     pictures = {
         "propagation": _picture(lambda axes: _cumulated(axes, runs, PROPAGATION), "ms", "reached"),
@@ -88,7 +90,8 @@ def write_report(runs: Sequence[Run], folder: Path) -> Path:
         f'{base64.b64encode(image).decode()}"></figure>'
         for name, image in pictures.items()
     )
-    page = _PAGE.format(table=_table(runs), images=images)
+    attacks = "".join(map(_reckoned, reckonings))
+    page = _PAGE.format(table=_table(runs), images=images, attacks=attacks)
     path = folder / "report.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +113,21 @@ def _table(runs: Sequence[Run]) -> str:
             label = f"{name}, {unit}" if unit else name
             rows.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
     return f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _reckoned(figures: dict[str, Any]) -> str:
+    """A table of an attack's rows, whose columns are told by the first."""
+    rows: list[dict[str, object]] = figures["rows"]
+    heads = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in rows[0])
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{escape(_said(value))}</td>' for value in row.values())}</tr>"
+        for row in rows
+    )
+    title = f"{figures['attack']}, reckoned"
+    return (
+        f"<h2>{escape(title)}</h2><table><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{lines}</tbody></table>"
+    )
 
 
 def _said(value: object) -> str:
@@ -212,5 +230,6 @@ img {{ max-width: 100%; background: #fff; border-radius: 4px }}
 <h1>Simulated networks</h1>
 {table}
 {images}
+{attacks}
 </html>
 """

@@ -2,7 +2,8 @@
 
 A folder holds for each run ``NAME-SEED.json``, its figures, and beside it two tables as Parquet:
 ``NAME-SEED.delays.parquet`` (what: propagation or commit, ms, count) and
-``NAME-SEED.epochs.parquet`` (one row an epoch).
+``NAME-SEED.epochs.parquet`` (one row an epoch). An attack that is reckoned without a network leaves
+``attack-NAME.json`` alone.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from orrange_p2p.sim.measures import Counts
 from orrange_p2p.sim.run import Result
 from orrange_p2p.sim.scenario import Scenario
 
-__all__ = ["Run", "is_done", "load_runs", "write_result"]
+__all__ = ["Run", "is_done", "load_reckonings", "load_runs", "write_reckoning", "write_result"]
 
 PROPAGATION: Final = "propagation"
 COMMIT: Final = "commit"
+_RECKONED: Final = "attack-"
 
 
 class Run(NamedTuple):
@@ -61,10 +63,25 @@ def write_result(folder: Path, scenario: Scenario, result: Result) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _delays(result).write_parquet(folder / f"{stem}.delays.parquet")
         pl.DataFrame(result.epochs).write_parquet(folder / f"{stem}.epochs.parquet")
-        # The figures come last and at once: a run without them is not done.
-        draft = folder / f".{stem}.json.{os.getpid()}"
-        draft.write_text(json.dumps(result.figures, indent=1) + "\n", "utf-8")
-        draft.replace(path)
+        # The figures come last: a run without them is not done.
+        _write_at_once(path, result.figures)
+    except OSError as error:
+        raise WorldError(f"{folder} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _write_at_once(path: Path, figures: dict[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    draft.replace(path)
+
+
+def write_reckoning(folder: Path, figures: dict[str, Any]) -> Path:
+    """Raises ``WorldError`` if the folder cannot be written."""
+    path = folder / f"{_RECKONED}{figures['attack']}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_at_once(path, figures)
     except OSError as error:
         raise WorldError(f"{folder} cannot be written: {error.strerror}") from None
     return path
@@ -86,6 +103,7 @@ def load_runs(place: Path) -> list[Run]:
     """
     if place.is_dir():
         files = sorted(place.glob("*.json"))
+        files = [file for file in files if not file.name.startswith(_RECKONED)]
     elif place.is_file():
         files = [place]
     else:
@@ -94,6 +112,23 @@ def load_runs(place: Path) -> list[Run]:
     if not runs:
         raise ConfigError(f"no run in {place}: `orrange sim run FILE --out {place}` makes one")
     return sorted(runs, key=lambda one: (one.figures["scenario"]["name"], one.figures["seed"]))
+
+
+def load_reckonings(place: Path) -> list[dict[str, Any]]:
+    """Figures of the attacks that were reckoned into a folder, ascending by name. Raises
+    ``ConfigError`` for something else under such a name."""
+    found = []
+    for file in sorted(place.glob(f"{_RECKONED}*.json")) if place.is_dir() else []:
+        try:
+            figures = json.loads(file.read_text("utf-8"))
+            if not isinstance(figures["rows"], list) or not figures["attack"]:
+                raise ValueError("no rows")
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{file} is not a reckoned attack: {error}") from None
+        found.append(figures)
+    return found
 
 
 def _load(file: Path) -> Run:

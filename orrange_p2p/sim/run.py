@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 from coincurve import PrivateKey
 
-from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.genesis import Author, Genesis, Parameters, Witness
 from orrange_p2p.core.ids import Address, Digest, TimeMs, Weight
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.reveals import RevealChain
@@ -24,7 +24,17 @@ from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog
 from orrange_p2p.sim import measures
 from orrange_p2p.sim.conditions import Conditions
 from orrange_p2p.sim.demand import Demand
-from orrange_p2p.sim.engine import Dice
+from orrange_p2p.sim.elections import (
+    REGISTRY,
+    TRADER_BOND,
+    UNIT,
+    Elections,
+    Stander,
+    elected_parameters,
+    rounds_needed,
+)
+from orrange_p2p.sim.engine import Dice, Engine
+from orrange_p2p.sim.homechain import MARKET
 from orrange_p2p.sim.measures import Counts, quantiles
 from orrange_p2p.sim.network import Network
 from orrange_p2p.sim.scenario import Fidelity, Scenario
@@ -39,18 +49,6 @@ START_MS: Final = TimeMs(1_700_000_000_000)
 REVEALS: Final = 1 << 15
 BURST_ROUNDS: Final = 10
 COLLECTOR_THRESHOLDS: Final = (200_000, 50, 1_000)
-MARKET: Final = Market(
-    "eip155:31337/slip44:60",
-    "eip155:31337/erc20:0x" + "11" * 20,
-    tick_size=1,
-    lot_size=1,
-    settlement="atomic",
-    timing="evm-evm",
-    rate_numerator=1,
-    rate_denominator=1,
-    volatility_ppm=1,
-)
-
 Tell = Callable[[int], None]
 NewReplica = Callable[[Genesis], Replica]
 
@@ -124,6 +122,7 @@ def _full(scenario: Scenario, tell: Tell, replica: NewReplica | None) -> Result:
         cast.traders,
         new,
         lambda engine: Settlement(scenario, engine, MARKET, START_MS),
+        cast.elections,
     )
     Conditions(scenario, network.engine, network.links).begin()
     demand = Demand(scenario, cast.random)
@@ -152,11 +151,15 @@ class _Cast:
 
     def __init__(self, scenario: Scenario) -> None:
         seed, wanted = scenario.seed, scenario.traders
+        self._scenario = scenario
+        reveals, eras = REVEALS, scenario.eras
+        if eras is not None:
+            reveals = (scenario.seconds // eras.era_s + 2) * rounds_needed(scenario, eras)
         self.witnesses = []
         for number in range(scenario.witnesses):
             name = f"witness {number}"
             secret = sha256(f"orrange sim reveals {seed} {name}".encode()).digest()
-            self.witnesses.append((_Key(seed, name), RevealChain(secret, REVEALS)))
+            self.witnesses.append((_Key(seed, name), RevealChain(secret, reveals)))
         keys = [_Key(seed, f"trader {number}") for number in range(wanted.count)]
         self.genesis = _genesis(scenario, self.witnesses, keys)
         kinds: list[tuple[type[Trader], int]] = [
@@ -179,27 +182,45 @@ class _Cast:
         for number, (key, _) in enumerate(self.witnesses):
             self.names[key.address] = f"witness {number}"
 
+    @property
+    def elections(self) -> Callable[[Engine], Elections] | None:
+        """The home chain, of a network that elects its witnesses."""
+        eras = self._scenario.eras
+        if eras is None:
+            return None
+        standers = [Stander(key.address, chain.anchor) for key, chain in self.witnesses]
+        traders = [trader.address for trader in self.traders]
+        return lambda engine: Elections(
+            self._scenario, eras, engine, self.genesis, standers, traders
+        )
+
 
 def _genesis(
     scenario: Scenario, witnesses: list[tuple[_Key, RevealChain]], traders: list[_Key]
 ) -> Genesis:
-    listed = [Witness(key.address, Weight(1), (chain.anchor,)) for key, chain in witnesses]
+    listed = [
+        Witness(key.address, Weight(1), (chain.anchor,))
+        for number, (key, chain) in enumerate(witnesses)
+        if scenario.candidacy(number).from_s == 0
+    ]
+    worth = 0 if scenario.eras is None else TRADER_BOND * UNIT
+    parameters = Parameters(
+        min_round_ms=scenario.min_round_ms,
+        leader_timeout_ms=scenario.leader_timeout_ms,
+        operations_per_round=scenario.operations_per_round,
+        operations_burst=scenario.operations_per_round * BURST_ROUNDS,
+        open_orders=65_536,
+        trade_lifetime_ms=scenario.chain.lifetime_s * 1000,
+    )
     return Genesis(
         name="simulated",
         home_chain="eip155:31337",
-        registry=Address(bytes(20)),
+        registry=Address(bytes(20)) if scenario.eras is None else REGISTRY,
         start_ms=START_MS,
         open=False,
-        parameters=Parameters(
-            min_round_ms=scenario.min_round_ms,
-            leader_timeout_ms=scenario.leader_timeout_ms,
-            operations_per_round=scenario.operations_per_round,
-            operations_burst=scenario.operations_per_round * BURST_ROUNDS,
-            open_orders=65_536,
-            trade_lifetime_ms=scenario.chain.lifetime_s * 1000,
-        ),
+        parameters=elected_parameters(scenario, parameters),
         witnesses=tuple(sorted(listed, key=lambda one: one.address)),
-        authors=tuple(Author(address, 0) for address in sorted(key.address for key in traders)),
+        authors=tuple(Author(address, worth) for address in sorted(key.address for key in traders)),
         markets=(MARKET,),
     )
 
@@ -223,7 +244,8 @@ def _of_core(
     scenario: Scenario, network: Network, cast: _Cast, demand: Demand, commits: Counts
 ) -> dict[str, Any]:
     noted, counts = network.measures, network.measures.counts
-    replicas = [node.replica for node in network.nodes]
+    replicas = [node.replica for node in network.nodes if not node.is_misled]
+    halts = [one.halt.reason.value for one in replicas if one.halt is not None]
     least = min(replicas, key=lambda one: one.epoch)
     guilty = {cast.names[address]: what for address, what in network.convicted().items()}
     epoch_of = noted.epoch_of()
@@ -233,12 +255,13 @@ def _of_core(
     for (author, why), count in noted.refusals.items():
         refused["of attackers" if author in attackers else why] += count
     return {
-        "agree": not noted.disagreements and not network.measures.halts,
+        "agree": not noted.disagreements and not halts,
         "disagreements": noted.disagreements[:10],
-        "halted": dict(sorted(Counter(noted.halts.values()).items())),
+        "halted": dict(sorted(Counter(halts).items())),
         "faulty_witnesses": {"there": scenario.faulty_witnesses, "borne": scenario.faults_borne},
         "convicted": dict(sorted(guilty.items())),
         "epochs": {"least": least.epoch, "most": max(one.epoch for one in replicas)},
+        **_of_eras(network, cast, replicas),
         "root": least.root.hex(),
         "facts": len(network.facts),
         "matches": counts["matches"],
@@ -263,6 +286,23 @@ def _of_core(
             for seen, answer in network.races()
             if seen in epoch_of and answer in epoch_of
         ),
+    }
+
+
+def _of_eras(network: Network, cast: _Cast, replicas: list[Replica]) -> dict[str, Any]:
+    if network.elections is None:
+        return {}
+    misled = Counter(
+        f"{'goes on' if replica.halt is None else replica.halt.reason.value} in era {replica.era}"
+        for replica in [node.replica for node in network.nodes if node.is_misled]
+    )
+    return {
+        "eras": {
+            "least": min(one.era for one in replicas),
+            "most": max(one.era for one in replicas),
+        },
+        "rosters": network.elections.figures(cast.names),
+        "misled": dict(sorted(misled.items())),
     }
 
 

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -19,8 +19,10 @@ from orrange_p2p.sim.latency import PLACES
 __all__ = [
     "Attack",
     "AttackKind",
+    "Candidate",
     "Chain",
     "Churn",
+    "Eras",
     "Fidelity",
     "Growth",
     "Partition",
@@ -57,6 +59,8 @@ class AttackKind(enum.StrEnum):
     TWINS = "twins"
     """Witnesses that run twice with one key from ``from_s`` on, so that they sign two ticks for
     each round. Of a partition the second life is on another side."""
+    MISLED = "misled"
+    """Witnesses that are shown another home chain, and read other rosters off it."""
     FORK = "fork"
     """Traders that sign two entries for one number, and tell each half of the network another."""
     SPAM = "spam"
@@ -82,6 +86,7 @@ OF_WITNESSES: Final = (
     AttackKind.DELAY,
     AttackKind.WITHHOLD,
     AttackKind.TWINS,
+    AttackKind.MISLED,
 )
 OF_TRADERS: Final = (
     AttackKind.FORK,
@@ -196,6 +201,37 @@ class Chain:
 
 
 @attrs.frozen
+class Eras:
+    """Eras whose witnesses are elected out of a home chain; without them the first ones stay."""
+
+    BOND: ClassVar[int] = 1_000
+
+    era_s: int = _number(120, 10, MAX_SECONDS)
+    pin_s: int = _number(60, 2, MAX_SECONDS)
+    """So long before an era ends, the chain is read for the next."""
+    handover_s: int = _number(30, 1, MAX_SECONDS)
+    """So long before an era ends, the state names the next one's roster."""
+    seats: int = _number(MAX_WITNESSES, 1, MAX_WITNESSES)
+    block_ms: int = _number(2_000, 100, 3_600_000)
+    """Of the home chain."""
+    read_within_ms: int = _number(5_000, 1, 3_600_000)
+    """Each node reads a roster so late at most, drawn anew for each."""
+    slash_after_s: int = _number(10, 0, MAX_SECONDS)
+    """From the first proof to the block that shows the slash."""
+
+
+@attrs.frozen
+class Candidate:
+    """From when to when a witness stands for the seats, if not from the start to the end. Whoever
+    begins later is no witness of the first era."""
+
+    witness: int = _number(0, 0, MAX_WITNESSES - 1)
+    from_s: int = _number(0, 0, MAX_SECONDS)
+    until_s: int = _number(MAX_SECONDS, 1, MAX_SECONDS)
+    bond: int = _number(Eras.BOND, 1, 1_000_000_000)
+
+
+@attrs.frozen
 class Scenario:
     """A network, what it is given to do, and what goes wrong in it."""
 
@@ -230,6 +266,8 @@ class Scenario:
     growth: Growth | None = attrs.field(default=None, kw_only=True)
     partition: tuple[Partition, ...] = attrs.field(default=(), kw_only=True)
     churn: tuple[Churn, ...] = attrs.field(default=(), kw_only=True)
+    eras: Eras | None = attrs.field(default=None, kw_only=True)
+    candidate: tuple[Candidate, ...] = attrs.field(default=(), kw_only=True)
     attack: tuple[Attack, ...] = attrs.field(default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -255,6 +293,7 @@ class Scenario:
                 f"growth: it starts with {self.growth.start} nodes; that must be all "
                 f"{self.witnesses} witnesses, and at most {self.nodes} nodes"
             )
+        self._check_eras()
         self._check_attackers(OF_WITNESSES, self.witnesses, "witnesses")
         self._check_attackers(OF_TRADERS, self.traders.random, "random traders")
 
@@ -262,6 +301,31 @@ class Scenario:
         wanted = sum(attack.count for attack in self.attack if attack.kind in kinds)
         if wanted > there:
             raise ConfigError(f"attack: {wanted} of {there} {what}")
+
+    def _check_eras(self) -> None:
+        eras = self.eras
+        if eras is None:
+            if self.candidate:
+                raise ConfigError("candidate: nobody is elected without [eras]")
+            if any(attack.kind is AttackKind.MISLED for attack in self.attack):
+                raise ConfigError("attack: nobody reads rosters without [eras]")
+            return
+        if self.fidelity is Fidelity.WIRE:
+            raise ConfigError('eras need the whole core, not fidelity = "wire"')
+        if not eras.handover_s < eras.pin_s < eras.era_s:
+            raise ConfigError("eras need handover_s < pin_s < era_s")
+        for one in self.candidate:
+            if one.witness >= self.witnesses:
+                raise ConfigError(
+                    f"candidate: witness {one.witness} of only {self.witnesses}, counted from 0"
+                )
+        if not any(self.candidacy(n).from_s == 0 for n in range(self.witnesses)):
+            raise ConfigError("candidate: the first era needs a witness that stands from 0 on")
+
+    def candidacy(self, witness: int) -> Candidate:
+        """When a witness stands for the seats."""
+        found = [one for one in self.candidate if one.witness == witness]
+        return found[-1] if found else Candidate(witness=witness)
 
     @property
     def faulty_witnesses(self) -> int:
@@ -303,11 +367,13 @@ _TABLES: Final[dict[str, type[Any]]] = {
     "traders": Traders,
     "chain": Chain,
     "growth": Growth,
+    "eras": Eras,
+    "candidate": Candidate,
     "partition": Partition,
     "churn": Churn,
     "attack": Attack,
 }
-_REPEATED: Final = ("partition", "churn", "attack")
+_REPEATED: Final = ("partition", "churn", "candidate", "attack")
 _CHOICES: Final[dict[str, type[enum.StrEnum]]] = {"kind": AttackKind, "fidelity": Fidelity}
 
 

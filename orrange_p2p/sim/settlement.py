@@ -9,6 +9,7 @@ who did not pay. Fees are counted in units of what one trade pays when nobody is
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -77,6 +78,8 @@ class Settlement:
         self.defaulters: frozenset[Address] = frozenset()
         """Traders that take their allowance back from trades the price has moved against."""
         self.last_price = 0
+        self.tell: Callable[[Address, Address, int], None] = lambda buyer, seller, paid: None
+        """Told of each trade that settled when its block is final."""
         self._deals: dict[MatchId, _Deal] = {}
         self._open: dict[MatchId, None] = {}
         self._mempool: deque[MatchId] = deque()
@@ -203,6 +206,9 @@ class Settlement:
             return
         for one in self._blocks[height].shown:
             deal = self._deals[one.trade]
+            trade = deal.bound.trade
+            if one.event is Event.SHOWN_SETTLED:
+                self.tell(trade.buyer, trade.seller, deal.price * deal.lots)
             for party, progress in list(deal.parties.items()):
                 if progress.state in _SHOWN and progress.block == height:
                     self._advance(deal, party, Fact(Event.FINALIZED))

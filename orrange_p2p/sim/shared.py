@@ -70,8 +70,8 @@ class SharedMachines:
 class _FoldState:
     """A state of the fold that some replica was in, and what a replica asks of it."""
 
-    __slots__ = ("bound", "children", "epoch", "frozen", "live_order_count", "machine", "operation",
-                 "outcome", "parent", "root", "terms", "view")  # fmt: skip
+    __slots__ = ("bound", "children", "epoch", "frozen", "listed", "live_order_count", "machine",
+                 "operation", "outcome", "parent", "root", "terms", "view")  # fmt: skip
 
     def __init__(
         self,
@@ -92,7 +92,13 @@ class _FoldState:
         self.live_order_count: int = machine.live_order_count
         accounts = machine.accounts.items()
         self.frozen = frozenset([address for address, account in accounts if account.frozen])
-        self.bound = frozenset([address for address, account in accounts if account.binding])
+        self.bound = frozenset(
+            [a for a, account in accounts if account.binding and machine.is_eligible(a)]
+        )
+        if parent is None or isinstance(operation, Roster):
+            self.listed = frozenset([one.author for one in machine.roster.standings])
+        else:
+            self.listed = parent.listed
         self.view: StateView | None = None
         self.terms: dict[bytes, bytes] = {}
 
@@ -100,13 +106,12 @@ class _FoldState:
 class SharedFold:
     """A replica's fold: as much of ``Fold`` as replicas and the simulator ask for."""
 
-    __slots__ = ("_is_open", "_listed", "_new_machine", "state")
+    __slots__ = ("_is_open", "_new_machine", "state")
 
     def __init__(
         self, genesis: Genesis, state: _FoldState, new_machine: Callable[[], Fold]
     ) -> None:
         self._is_open = genesis.open
-        self._listed = frozenset([author.address for author in genesis.authors])
         self._new_machine = new_machine
         self.state = state
 
@@ -126,7 +131,7 @@ class SharedFold:
         return author in self.state.frozen
 
     def is_eligible(self, author: Address) -> bool:
-        return self._is_open or author in self._listed or author in self.state.bound
+        return self._is_open or author in self.state.listed or author in self.state.bound
 
     def view(self) -> StateView:
         self._look()

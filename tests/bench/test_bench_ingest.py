@@ -15,7 +15,7 @@ from orrange_p2p.core.entries import decode_entry
 from orrange_p2p.core.operations import Cancel, Place
 
 # Changes with every change of genesis, records or state: then, and only then, write the new one.
-ROOT_OF_1500 = "0x410855c440e963a784f37e98413407c74dec2bc22bddaea750c6d8cc5d3469e9"
+ROOT_OF_1500 = "0x5dcd071b04cb9101ea9ac8042e45771293f225c4140c6f7ac6206a1d113b0f17"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from network import START_MS, WITNESS_KEYS, Key, make_genesis
+import attrs
+from network import NO_REGISTRY, START_MS, WITNESS_KEYS, Key, make_genesis
 
 from orrange_p2p.core import entries
 from orrange_p2p.core.accounts import LiveOrder, delegation_digest
@@ -32,6 +33,7 @@ from orrange_p2p.core.ids import (
 )
 from orrange_p2p.core.matches import Match
 from orrange_p2p.core.operations import Accept, Accepted, Delegate, Evidence, Operation, Place, Side
+from orrange_p2p.core.roster import Pin, Roster, Standing
 from orrange_p2p.core.state import Leaves
 from orrange_p2p.crypto.hashes import sha256
 
@@ -57,13 +59,30 @@ class History:
         self,
         reputations: Iterable[tuple[Key, int]] = (),
         is_open: bool = True,
+        era_ms: int = ERA_MS,
+        volatility_ppm: int = 1,
         **parameters: int,
     ) -> None:
         authors = tuple(Author(key.address, score) for key, score in reputations)
-        self.genesis = make_genesis(4, authors=authors, is_open=is_open, **parameters)
-        self.market = self.genesis.markets[0]
+        self.era_ms = era_ms
+        genesis = make_genesis(
+            4,
+            authors=authors,
+            is_open=is_open,
+            registry=Address(b"\1" * 20) if "elected_witnesses" in parameters else NO_REGISTRY,
+            era_ms=era_ms,
+            **parameters,
+        )
+        market = attrs.evolve(genesis.markets[0], volatility_ppm=volatility_ppm)
+        self.genesis = attrs.evolve(genesis, markets=(market,))
+        self.market = market
         self.market_id = self.market.id
         self.fold = Fold(self.genesis, self.market_id)
+        self.era = 0
+        self.rosters: dict[int, Roster] = {}
+        """By era, where witnesses are elected."""
+        if self.genesis.parameters.elected_witnesses:
+            self.rosters[0] = self.fold.roster
         self.facts: list[EpochFacts] = []
         self.outcomes: list[EpochOutcome] = []
         self.heads: dict[Address, tuple[int, Digest]] = {}
@@ -139,6 +158,14 @@ class History:
 
     # Epochs.
 
+    def begin_era(self, standings: Iterable[tuple[Key, int, int]]) -> None:
+        """Go on by these, of whom each has (reputation, bond); the witnesses stay."""
+        self.era += 1
+        listed = sorted(Standing(key.address, score, bond) for key, score, bond in standings)
+        roster = Roster(Era(self.era), Pin(self.era, ZERO32), self.fold.roster.seats, tuple(listed))
+        self.rosters[self.era] = roster
+        self.fold.begin_era(roster)
+
     def next_facts(
         self,
         *,
@@ -155,13 +182,13 @@ class History:
             time_ms = self.fold.time_ms + EPOCH_MS
         last_era = 0 if last is None else int(last.era)
         if era is None:
-            era = last_era
+            era = max(last_era, self.era)
         round = rounds + (last.round if last is not None and era == last_era else 0)
         return EpochFacts(
             epoch,
             Era(era),
             Digest(sha256(b"opens era %d" % era) if era else ZERO32),
-            TimeMs(START_MS + (era + 1) * ERA_MS),
+            TimeMs(START_MS + (era + 1) * self.era_ms),
             Round(round),
             Digest(sha256(b"leader" + epoch.to_bytes(8, "big"))),
             TimeMs(time_ms),

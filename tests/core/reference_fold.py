@@ -9,10 +9,12 @@ the project what is not under test here: records, digests, signatures and the en
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cache
 from hashlib import sha256, shake_256
+from math import isqrt
 
 from orrange_p2p.core import codec, evidence
 from orrange_p2p.core.errors import PeerError
@@ -33,6 +35,7 @@ from orrange_p2p.core.operations import (
     Side,
     TimeInForce,
 )
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import StructType
 
@@ -102,6 +105,9 @@ class RefMatch:
     terms: dict[bytes, bytes] = field(default_factory=dict)
     """What the parties said in their accepts, by author."""
     fate: str = "pending"
+    counts_until: int = 0
+    """Bound trades: at stake up to then, or until ``is_over``."""
+    is_over: bool = False
 
     @property
     def parties(self) -> tuple[bytes, bytes]:
@@ -125,8 +131,16 @@ class RefAccount:
 class ReferenceFold:
     """The state after the given epochs. ``matched`` and the like are of the last one."""
 
-    def __init__(self, genesis: Genesis, market_id: bytes, history: Sequence[EpochFacts]) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        market_id: bytes,
+        history: Sequence[EpochFacts],
+        rosters: Mapping[int, Roster],
+    ) -> None:
+        """``rosters``: by era, where witnesses are elected; else none."""
         self.genesis = genesis
+        self.rosters = rosters
         self.parameters = genesis.parameters
         self.market_id = market_id
         self.market = genesis.market(market_id)  # type: ignore[arg-type]
@@ -160,6 +174,7 @@ class ReferenceFold:
     def apply(self, facts: EpochFacts) -> None:
         self.facts = facts
         self.epoch = facts.epoch
+        before = self.history[-1] if self.history else facts
         self.history.append(facts)
         self.seed = sha256(self.seed + facts.reveal).digest()
         self.rounds = facts.era * self.parameters.rounds_per_era + facts.round
@@ -174,6 +189,8 @@ class ReferenceFold:
         for address, account in self.accounts.items():
             if account.binding is not None and account.binding[4] == self.epoch:
                 self.end_all(address)
+        if self.rosters and facts.era != before.era:
+            self.begin_era(before.era_end_ms)
         self.freeze()
         entries = [e for e in facts.entries if not self.accounts[e.author].frozen]
         for entry in entries:
@@ -191,19 +208,137 @@ class ReferenceFold:
                     for match_id, terms in operation.matches:
                         self.accept(entry.author, match_id, terms)
         places: list[tuple[bytes, OrderId, Place]] = []
+        self.drawing: list[tuple[bytes, OrderId, Place]] = []
         for author in sorted({entry.author for entry in entries}):
             places += self.collect(author, [e for e in entries if e.author == author])
+        places += self.draw()
         self.expire()
         self.reenter()
+        self.clear_lane()
         self.place_all(sorted(places))
         self.root = self.compute_root()
 
     def account(self, address: Address) -> RefAccount:
         if address not in self.accounts:
             reputation = self.reputations.get(address, 0)
-            burst = self.parameters.operations_burst
-            self.accounts[address] = RefAccount(burst, self.rounds, reputation)
+            burst = self.share_of(address)["burst"] * 65_536
+            self.accounts[address] = RefAccount(int(burst), self.rounds, reputation)
         return self.accounts[address]
+
+    # Owners, and what they may do.
+
+    def owner_of(self, author: bytes) -> bytes:
+        account = self.accounts.get(author)
+        return author if account is None or account.binding is None else account.binding[0]
+
+    def is_lanes(self, owner: bytes) -> bool:
+        share = self.own_share_of(owner)
+        return share is None or share["burst"] < 1 or share["orders"] < 1
+
+    def own_share_of(self, owner: bytes) -> dict[str, Fraction] | None:
+        """Exact; whoever uses a figure rounds it down. None: it is in nobody's list."""
+        limits = self.parameters
+        if not self.rosters:
+            return dict(
+                refill=Fraction(limits.operations_per_round),
+                burst=Fraction(limits.operations_burst),
+                orders=Fraction(limits.open_orders),
+            )
+        standings = self.roster().standings
+        mine = [one for one in standings if one.author == owner and one.reputation]
+        if not mine:
+            return None
+        part = Fraction(mine[0].reputation, sum(one.reputation for one in standings))
+        # (1.25 * 0.4 * volatility)^2 * T, as a square, in millionths
+        square = Fraction(self.market.volatility_ppm**2 * limits.trade_lifetime_ms, 4 * 86_400_000)
+        risk = max(1, isqrt(int(square)))
+        risk += risk * risk < square
+        micro = Fraction(mine[0].bond * 1_000_000, risk)
+        return dict(
+            refill=limits.market_operations_per_round * part,
+            burst=limits.market_operations_burst * part,
+            orders=limits.market_open_orders * part,
+            stake=self.in_ticks(micro),
+        )
+
+    def share_of(self, owner: bytes) -> dict[str, Fraction]:
+        share = self.own_share_of(owner)
+        if share is not None and not self.is_lanes(owner):
+            return share
+        limits = self.parameters
+        return dict(
+            refill=Fraction(limits.lane_operations_per_round),
+            burst=Fraction(limits.lane_operations_burst),
+            orders=Fraction(limits.lane_open_orders),
+            stake=self.in_ticks(Fraction(limits.lane_order_notional)),
+        )
+
+    def in_ticks(self, micro: Fraction) -> Fraction:
+        rate = Fraction(self.market.rate_numerator, self.market.rate_denominator)
+        return micro / rate / self.market.tick_size
+
+    def roster(self) -> Roster:
+        return self.rosters[self.facts.era]
+
+    def refill(self, owner: bytes) -> RefAccount:
+        account, share = self.account(Address(owner)), self.share_of(owner)
+        part = 2 if account.halved_until >= self.epoch else 1
+        elapsed = self.rounds - account.tokens_round
+        refill, burst = int(share["refill"] * 65_536), int(share["burst"] * 65_536)
+        account.tokens = min(burst // part, account.tokens + elapsed * refill // part)
+        account.tokens_round = self.rounds
+        return account
+
+    def stake(self, owner: bytes) -> int:
+        total = sum(o.open * o.place.price for o in self.orders if o.owner == owner)
+        for match in self.matches:
+            counts = match.fate == "pending" or (match.fate == "traded" and not match.is_over)
+            if counts and owner in (match.maker.owner, match.taker.owner):
+                total += match.quantity * match.price
+        return total
+
+    def dearest(self, place: Place) -> int:
+        bids = [order.place.price for order in self.resting(Side.BUY)]
+        return max([place.price, *bids]) if place.side == Side.SELL else place.price
+
+    def at_rest(self, owner: bytes) -> list[RefOrder]:
+        mine = [o for o in self.orders if o.owner == owner and o.open > 0]
+        return sorted(mine, key=lambda o: (o.epoch, o.rank))
+
+    def begin_era(self, last_end_ms: int) -> None:
+        self.reputations = {one.author: one.reputation for one in self.roster().standings}
+        for address, account in self.accounts.items():
+            account.reputation = self.reputations.get(Address(self.owner_of(address)), 0)
+        for match in self.matches:
+            if (
+                match.fate == "traded"
+                and match.counts_until <= last_end_ms - self.parameters.pin_ms
+            ):
+                match.is_over = True
+        for owner in {order.owner for order in self.orders}:
+            share = self.share_of(owner)
+            if not self.genesis.open and owner not in self.reputations:
+                for order in self.at_rest(owner):
+                    order.end()
+            elif self.is_lanes(owner):
+                for order in self.at_rest(owner):
+                    if order.open * order.place.price > int(share["stake"]):
+                        order.end()
+            else:
+                while len(self.at_rest(owner)) > int(share["orders"]):
+                    self.at_rest(owner)[-1].end()
+                while self.at_rest(owner) and self.stake(owner) > int(share["stake"]):
+                    self.at_rest(owner)[-1].end()
+        self.clear_lane()
+
+    def clear_lane(self) -> None:
+        if not self.rosters:
+            return
+        while True:
+            lane = [o for o in self.orders if o.open > 0 and self.is_lanes(o.owner)]
+            if len(lane) <= self.parameters.lane_open_orders:
+                return
+            min(lane, key=lambda o: (o.epoch, o.rank)).end()
 
     def end_all(self, author: bytes) -> None:
         for order in self.orders:
@@ -235,7 +370,7 @@ class ReferenceFold:
         for order in (match.maker, match.taker):
             if order.id.author in silent:
                 halved_until = self.epoch + self.parameters.penalty_epochs
-                self.accounts[order.id.author].halved_until = halved_until
+                self.accounts[self.owner_of(order.id.author)].halved_until = halved_until
                 order.reserved -= match.quantity
                 order.cancelled += match.quantity
                 order.end()
@@ -288,6 +423,9 @@ class ReferenceFold:
             maker, taker = match.parties
             if all(party in match.terms for party in match.parties) and maker != taker:
                 match.fate = "traded"
+                step = max(self.parameters.era_ms, -(-self.parameters.trade_lifetime_ms // 8))
+                over = self.facts.time_ms + self.parameters.trade_lifetime_ms
+                match.counts_until = -(-over // step) * step
                 self.traded.append(match)
                 for order in (match.maker, match.taker):
                     order.reserved -= match.quantity
@@ -297,13 +435,9 @@ class ReferenceFold:
 
     def collect(self, author: Address, entries: list) -> list[tuple[bytes, OrderId, Place]]:
         account = self.accounts[author]
-        share = 2 if account.halved_until >= self.epoch else 1
-        elapsed = self.rounds - account.tokens_round
-        tokens = min(
-            self.parameters.operations_burst // share,
-            account.tokens + elapsed * self.parameters.operations_per_round // share,
-        )
-        account.tokens_round = self.rounds
+        owner = self.owner_of(author)
+        in_lane = self.is_lanes(owner)
+        bucket = account if in_lane else self.refill(owner)
         places: dict[OrderId, tuple[bytes, OrderId, Place]] = {}
         for entry in entries:
             count = len(entry.operations)
@@ -327,13 +461,37 @@ class ReferenceFold:
                     place = operation if isinstance(operation, Place) else operation.order
                     if account.binding is not None and not self.is_active(account.binding):
                         self.refused.append((here, Refusal.SESSION))
-                    elif tokens == 0:
+                    elif not in_lane and bucket.tokens < 65_536:
                         self.refused.append((here, Refusal.RATE))
                     else:
-                        tokens -= 1
+                        bucket.tokens -= 0 if in_lane else 65_536
                         places[here] = (keys[8 * position : 8 * position + 8], here, place)
-        account.tokens = tokens
+        if in_lane:
+            self.drawing += places.values()
+            return []
         return list(places.values())
+
+    def draw(self) -> list[tuple[bytes, OrderId, Place]]:
+        """The lane's tokens, one to each owner in turn; who comes first is drawn."""
+        if not self.drawing:
+            return []
+        bucket = self.refill(bytes(20))
+        queues: dict[bytes, list[tuple[bytes, OrderId, Place]]] = {}
+        for row in sorted(self.drawing, key=lambda row: row[1]):
+            owner = self.owner_of(row[1].author)
+            if self.accounts[owner].halved_until >= self.epoch:
+                self.refused.append((row[1], Refusal.RATE))
+            else:
+                queues.setdefault(owner, []).append(row)
+        drawn = []
+        while any(queues.values()):
+            for row in sorted(queue.pop(0) for queue in queues.values() if queue):
+                if bucket.tokens >= 65_536:
+                    bucket.tokens -= 65_536
+                    drawn.append(row)
+                else:
+                    self.refused.append((row[1], Refusal.RATE))
+        return drawn
 
     # Expiries and deadlines.
 
@@ -379,6 +537,12 @@ class ReferenceFold:
             if order.ended:
                 order.cancelled += lots
                 continue
+            stake = self.stake(order.owner) + lots * self.dearest(order.place)
+            if self.rosters and not self.is_lanes(order.owner):
+                if stake > int(self.share_of(order.owner)["stake"]):
+                    order.cancelled += lots
+                    order.end()
+                    continue
             was_resting = order.open > 0
             order.open += lots
             if not was_resting:
@@ -406,12 +570,17 @@ class ReferenceFold:
                 owner = account.binding[0]
                 deadline_ms = min(deadline_ms, account.binding[3])
             is_over = place.time_in_force == TimeInForce.GTE and place.expiry < self.epoch
-            most = self.parameters.open_orders // (2 if account.halved_until >= self.epoch else 1)
+            halved = self.accounts[owner].halved_until >= self.epoch
+            share, in_lane = self.share_of(owner), self.is_lanes(owner)
+            most = int(share["orders"]) // (2 if halved else 1)
+            stake = place.quantity * self.dearest(place) + (0 if in_lane else self.stake(owner))
             if author in room and place.quantity > room[author]:
                 self.refused.append((order_id, Refusal.SESSION))
             elif deadline_ms <= self.facts.time_ms or is_over:
                 self.refused.append((order_id, Refusal.EXPIRED))
-            elif self.live_count(author) >= most:
+            elif self.rosters and stake > int(share["stake"]):
+                self.refused.append((order_id, Refusal.EXPOSURE))
+            elif not in_lane and self.owned_count(owner) >= most:
                 self.refused.append((order_id, Refusal.OPEN_ORDERS))
             else:
                 if author in room:
@@ -422,6 +591,10 @@ class ReferenceFold:
                 )
                 self.arrive(order)
                 self.orders.append(order)
+                self.clear_lane()
+
+    def owned_count(self, owner: bytes) -> int:
+        return len([o for o in self.orders if o.owner == owner and o.is_live])
 
     def live_count(self, author: bytes) -> int:
         return len([o for o in self.orders if o.id.author == author and o.is_live])
@@ -568,10 +741,20 @@ class ReferenceFold:
                     self.live_count(address),
                     account.announced,
                     account.binding,
+                    self.bound(address),
                 )
             )
             for address, account in self.accounts.items()
         }
+
+    def bound(self, owner: bytes) -> tuple[tuple[int, int], ...]:
+        amounts: dict[int, int] = {}
+        for match in self.matches if self.rosters else ():
+            if match.fate == "traded" and not match.is_over:
+                if owner in (match.maker.owner, match.taker.owner):
+                    amount = match.quantity * match.price
+                    amounts[match.counts_until] = amounts.get(match.counts_until, 0) + amount
+        return tuple(sorted(amounts.items()))
 
     def compute_root(self) -> bytes:
         facts = self.facts
@@ -583,7 +766,7 @@ class ReferenceFold:
                     facts.era,
                     facts.era_opened_by,
                     facts.era_end_ms,
-                    bytes(32),
+                    self.roster().digest if self.rosters else bytes(32),
                     facts.next_roster,
                     facts.round,
                     facts.leader,

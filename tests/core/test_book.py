@@ -271,7 +271,7 @@ def test_a_restored_book_is_the_same_whatever_the_order_of_restoring() -> None:
 
 
 def test_every_reason_has_a_name() -> None:
-    assert len(b.REASON_NAMES) == b.UNSETTLED + 1
+    assert len(b.REASON_NAMES) == b.EVICTED + 1
     assert b.REASON_NAMES[b.POST_ONLY_WOULD_CROSS] == "post_only_would_cross"
 
 

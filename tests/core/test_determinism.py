@@ -33,7 +33,7 @@ network.settle()
 for node in network.honest:
     print(*[root.hex() for root in node.roots])
 for seed in range(6):
-    dice, play = random.Random(seed), Play(is_tight=False)
+    dice, play = random.Random(seed), Play("elected" if seed % 2 else "wide")
     for _ in range(10):
         play.play(random_moves(dice))
     print(*[outcome.root.hex() for outcome in play.history.outcomes])

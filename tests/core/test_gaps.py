@@ -42,7 +42,7 @@ def test_a_listed_entry_that_nobody_has_is_given_up() -> None:
     ahead, behind = network.nodes[0], network.nodes[3]
     author = network.authors[0]
     network.publish(author, author.random_operations())
-    network.run(4200, write_every_ms=0)
+    network.run(4600, write_every_ms=0)
     for fact in ahead.durable.values():
         if isinstance(fact, Tick):
             behind.replica.add_tick(fact)

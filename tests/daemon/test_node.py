@@ -19,6 +19,7 @@ from orrange_p2p.core.ids import (
     Digest,
     Epoch,
     Lots,
+    MarketId,
     PeerId,
     Price,
     Round,
@@ -35,6 +36,7 @@ from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.p2p.memory import MemoryNetwork
+from orrange_p2p.ports import EpochRecord
 from orrange_p2p.signers.memory import MemorySigner
 from orrange_p2p.store.memory import MemoryStore
 
@@ -184,6 +186,27 @@ async def test_a_node_that_was_away_catches_up() -> None:
         replicas = [market_of(node).replica for node in nodes]
         await until(lambda: replicas[3].epoch >= replicas[0].epoch - 3, nodes)
         assert len(common_roots(nodes)) == 1
+
+
+class SlowAtTimes(MemoryStore):
+    """Notes every third epoch slowly: what follows gets ahead of it, if it may."""
+
+    async def record_epoch(self, market: MarketId, record: EpochRecord) -> None:
+        if record.epoch % 3 == 0:
+            await trio.sleep(0.1)
+        await super().record_epoch(market, record)
+
+
+async def test_epochs_are_noted_in_their_order_and_none_is_left_out() -> None:
+    parties = [Party(n) for n in range(4)]
+    parties[3].store = SlowAtTimes()
+    async with cluster(parties, genesis_of(parties), MemoryNetwork()) as nodes:
+        await trade(nodes)
+        await until(lambda: market_of(nodes[3]).recorded > 40, nodes)
+        noted = [stamp.epoch for stamp in market_of(nodes[3]).epochs]
+        assert noted == list(range(1, len(noted) + 1))
+        await until(lambda: market_of(nodes[3]).totals == market_of(nodes[0]).totals, nodes)
+        assert market_of(nodes[3]).totals["entries"] == 4
 
 
 async def test_a_corrupted_fold_shows_in_the_roots_and_stops() -> None:

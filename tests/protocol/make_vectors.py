@@ -41,7 +41,7 @@ from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import Address, Amount, Epoch, OrderId, TimeMs
+from orrange_p2p.core.ids import Address, Amount, Epoch, Era, OrderId, TimeMs
 from orrange_p2p.core.matches import MatchGroup, Trade
 from orrange_p2p.core.operations import (
     Accept,
@@ -59,6 +59,7 @@ from orrange_p2p.core.operations import (
 )
 from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.roster import Pin, Roster, Standing
 from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
@@ -155,6 +156,35 @@ MARKET = Market(
 )
 OTHER_MARKET = attrs.evolve(MARKET, lot_size=2000)
 GENESIS = network()
+ELECTED = network(
+    "elected",
+    parameters=attrs.evolve(
+        GENESIS.parameters,
+        elected_witnesses=4,
+        era_ms=20_000,
+        pin_ms=10_000,
+        handover_ms=5000,
+        trade_lifetime_ms=4000,
+        market_operations_per_round=6,
+        market_operations_burst=30,
+        market_open_orders=9,
+        lane_operations_per_round=1,
+        lane_operations_burst=2,
+        lane_open_orders=2,
+        lane_order_notional=100,
+    ),
+    # A trade of four seconds may lose all that it is worth; a lot at one tick is one micro-unit.
+    markets=(
+        attrs.evolve(
+            MARKET,
+            tick_size=1,
+            rate_numerator=1,
+            rate_denominator=1,
+            volatility_ppm=293_938_769,
+        ),
+        OTHER_MARKET,
+    ),
+)
 FOREIGN = network("another network")
 
 
@@ -401,6 +431,7 @@ def genesis_vectors() -> Json:
                 network("heavy", witnesses=(witness("witness 9", 7, 1),), markets=(OTHER_MARKET,)),
                 "one witness, one market",
             ),
+            shown(ELECTED, "elected witnesses: of the stories of shares"),
             shown(
                 network(
                     "bonded",
@@ -468,11 +499,11 @@ PLAIN = Place(side=0, price=100, quantity=5)
 SIGNED = bytes(range(64)) + b"\x1b"
 
 
-def accept_of(author: str, *ids: bytes, terms: bytes = b"") -> Accept:
+def accept_of(author: str, *ids: bytes, terms: bytes = b"", genesis: Genesis = GENESIS) -> Accept:
     """An accept of these matches, ascending, signed in the vectors' network."""
     unsigned = Accept(tuple(Accepted(name, terms) for name in ids), b"")
     return unsigned._replace(
-        signature=secp256k1.sign(key(author), unsigned.digest(GENESIS.separator))
+        signature=secp256k1.sign(key(author), unsigned.digest(genesis.separator))
     )
 
 
@@ -1579,15 +1610,19 @@ class Story:
     def __init__(self, name: str, genesis: Genesis = GENESIS) -> None:
         self.name = name
         self.genesis = genesis
-        self.fold = Fold(genesis, MARKET.id)
+        self.market = genesis.markets[0].id
+        self.fold = Fold(genesis, self.market)
+        self.era = 0
         self.heads: dict[str, tuple[int, bytes]] = {}
         self.epochs: list[Json] = []
         self.last: Any = None
 
     def write(self, author: str, operations: Sequence[Operation]) -> Entry:
         seq, prev = self.heads.get(author, (0, ZERO32))
-        data = raw_entry([to_items(o) for o in operations], author, seq, prev, None, self.genesis)
-        entry = entries.decode_entry(data, self.genesis.separator, MARKET.id)
+        data = raw_entry(
+            [to_items(o) for o in operations], author, seq, prev, None, self.genesis, self.market
+        )
+        entry = entries.decode_entry(data, self.genesis.separator, self.market)
         self.heads[author] = (seq + 1, entry.digest)
         return entry
 
@@ -1599,16 +1634,25 @@ class Story:
         reports: Sequence[tuple[str, int]] = (),
         forked: Sequence[str] = (),
         reveal: str = "",
+        standings: Sequence[tuple[str, int, int]] | None = None,
     ) -> Any:
-        """One epoch; each write is an entry of that author."""
+        """One epoch; each write is an entry of that author. The first of another era if its
+        ``standings`` are given."""
         fold, number = self.fold, self.fold.epoch + 1
+        begins: Json = {}
+        if standings is not None:
+            self.era += 1
+            listed = sorted(Standing(address(name), *worth) for name, *worth in standings)
+            roster = Roster(Era(self.era), Pin(1, ZERO32), fold.roster.seats, tuple(listed))
+            fold.begin_era(roster)
+            begins = {"roster": hexed(roster.encode())}
         written = [self.write(author, operations) for author, operations in writes]
         written.sort(key=lambda entry: (entry.author, entry.seq))
         facts = EpochFacts(
             epoch=number,
-            era=0,
-            era_opened_by=ZERO32,
-            era_end_ms=START_MS + 3_600_000,
+            era=self.era,
+            era_opened_by=sha256(b"era %d" % self.era).digest() if self.era else ZERO32,
+            era_end_ms=START_MS + (self.era + 1) * self.genesis.parameters.era_ms,
             round=number * 2,
             leader=sha256(b"leader %d" % number).digest(),
             time_ms=fold.time_ms + 1000 if time_ms is None else time_ms,
@@ -1622,6 +1666,7 @@ class Story:
         self.epochs.append(
             {
                 "comment": comment,
+                **begins,
                 "facts": {
                     **jsonable(facts._replace(entries=())),
                     "entries": [hexed(e.encoded) for e in facts.entries],
@@ -1654,7 +1699,8 @@ class Story:
         return outcome
 
     def accepts(self, author: str, *matches: Any, terms: bytes = b"") -> list[Operation]:
-        return [accept_of(author, *sorted(match.id for match in matches), terms=terms)]
+        names = sorted(match.id for match in matches)
+        return [accept_of(author, *names, terms=terms, genesis=self.genesis)]
 
     def quorum(self, epoch: int) -> list[tuple[str, int]]:
         return [(f"witness {i}", epoch) for i in range(3)]
@@ -1664,6 +1710,7 @@ class Story:
         groups = [g for a in fold.accounts.values() for g in a.groups.values() if g.count]
         return {
             "name": self.name,
+            "network": self.genesis.name,
             "epochs": self.epochs,
             "leaves": {
                 "orders": sorted([hexed(g.key), hexed(g.leaf())] for g in groups),
@@ -1949,6 +1996,76 @@ def groups(s: Story) -> None:
     s.epoch("all gone: the empty map", ("bob", [CancelAll()]))
 
 
+def shares(s: Story) -> None:
+    s.epoch(
+        "alice has two thirds of all reputation, bob a third: six orders and three may be live",
+        ("alice", [buy(price, 1) for price in range(1, 8)]),
+        ("bob", [buy(price, 1) for price in range(1, 5)]),
+    )
+    s.epoch("alice may have 1000 at stake", ("alice", [CancelAll(), buy(100, 9)]))
+    s.epoch("200 more are too much", ("alice", [sell(200, 1)]))
+    s.epoch("bob may have 500: to sell 6 at 1 would bring 600", ("bob", [CancelAll(), sell(1, 6)]))
+    made = s.epoch("to sell 5 is all that he may", ("bob", [sell(1, 5, time_in_force=3)])).matches
+    s.epoch(
+        "a trade stays at stake",
+        ("alice", s.accepts("alice", *made)),
+        ("bob", s.accepts("bob", *made)),
+    )
+    s.epoch("so bob can do no more", ("bob", [buy(1, 1)]))
+    even = [("alice", 500, 500), ("bob", 500, 1000)]
+    s.epoch(
+        "alice's bond is half of what it was: 400 open and 500 bound do not fit",
+        ("bob", [buy(1, 1)]),
+        standings=even,
+    )
+    s.epoch(
+        "this roster's block is stamped after the trade can have changed: it is let go",
+        ("alice", [buy(100, 5)]),
+        standings=even,
+    )
+
+
+def the_lane(s: Story) -> None:
+    s.epoch("carol has no reputation: two tokens for three places", ("carol", [
+        buy(10, 1), buy(11, 1), buy(12, 1)]))  # fmt: skip
+    s.epoch("two rounds on, the oldest gives way", ("carol", [buy(13, 1)]))
+    s.epoch("not worth more than 100", ("carol", [buy(51, 2)]))
+    s.epoch(
+        "bob comes into the lane, and his first place comes before her second",
+        ("bob", [buy(20, 1), buy(21, 1)]),
+        ("carol", [buy(14, 1), buy(15, 1)]),
+        standings=[("alice", 1000, 1000), ("bob", 0, 500), ("carol", 0, 0)],
+    )
+    s.epoch("alice takes the best", ("alice", [sell(10, 1)]))
+    s.epoch("seen", reports=s.quorum(5))
+    s.epoch("waiting")
+    s.epoch("waiting")
+    s.epoch("nobody accepted: alice and bob are halved")
+    s.epoch("of the lane, that means no tokens", ("bob", [buy(1, 1)]), ("carol", [buy(1, 1)]))
+
+
+def evicted(s: Story) -> None:
+    s.epoch("alice offers 10 at 100", ("alice", [sell(100, 10)]))
+    made = s.epoch("bob takes 5", ("bob", [buy(100, 5)]))
+    s.epoch(
+        "alice accepts",
+        ("alice", s.accepts("alice", *made.matches)),
+        reports=s.quorum(2),
+    )
+    s.epoch(
+        "her bond shrinks: what rests goes, what is reserved stays",
+        standings=[("alice", 1000, 300), ("bob", 500, 500)],
+    )
+    s.epoch("waiting")
+    s.epoch("bob was silent")
+    s.epoch("whoever is in no list is heard no more: bob's order goes", ("bob", [buy(1, 1)]))
+    s.epoch("it goes", standings=[("alice", 1000, 300)])
+    s.epoch("alice offers 3 at 100", ("alice", [sell(100, 3)]))
+    s.epoch("she loses her bond: an order above 100 does not fit the lane",
+            standings=[("alice", 0, 0)])  # fmt: skip
+
+
+STORIES_OF_SHARES: tuple[Script, ...] = (shares, the_lane, evicted)
 STORIES: tuple[Script, ...] = (
     *(a_trade, both_accept_at_once, priority, sorting, cancels, times_in_force, order_terms),
     *(self_trades, reputations, limits, deadline, returned_quantity, bad_accepts, freezing),
@@ -1962,11 +2079,21 @@ def book_vectors() -> Json:
         story = Story(script.__name__)
         script(story)
         told.append(story.told())
+    for script in STORIES_OF_SHARES:
+        story = Story(script.__name__, ELECTED)
+        script(story)
+        told.append(story.told())
     return document(
         "Epochs and what they do to a market. Facts in, outcome and state root out; `leaves` is "
         "the whole state after the last epoch.",
-        context=CONTEXT,
-        genesis=hexed(GENESIS.encode()),
+        networks={
+            network.name: {
+                "genesis": hexed(network.encode()),
+                "separator": hexed(network.separator),
+                "market": hexed(network.markets[0].id),
+            }
+            for network in (GENESIS, ELECTED)
+        },
         valid=told,
     )
 

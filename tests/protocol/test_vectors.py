@@ -32,6 +32,7 @@ from orrange_p2p.core import (
 from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.bitcoin_bonds import bond_output, bond_script, parse_month
 from orrange_p2p.core.bond_proofs import BondProof, decode_proof, proof_digest
+from orrange_p2p.core.book import REASON_NAMES
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
@@ -40,6 +41,7 @@ from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
 from orrange_p2p.core.operations import Evidence, Side
 from orrange_p2p.core.reveals import RevealVerifier
+from orrange_p2p.core.roster import decode_roster
 from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.witnesses import WitnessTable
@@ -628,7 +630,8 @@ def test_reveals_refuse(case: Json) -> None:
 # --- book ---------------------------------------------------------------------------------------
 
 
-def facts_of(shown: Json) -> EpochFacts:
+def facts_of(shown: Json, network: Json) -> EpochFacts:
+    signed_for = octets(network["separator"]), octets(network["market"])
     return EpochFacts(
         epoch=shown["epoch"],
         era=shown["era"],
@@ -639,7 +642,7 @@ def facts_of(shown: Json) -> EpochFacts:
         time_ms=shown["time_ms"],
         reveal=octets(shown["reveal"]),
         entries=tuple(
-            entries.decode_entry(octets(data), *pair("book"))  # type: ignore[arg-type]
+            entries.decode_entry(octets(data), *signed_for)  # type: ignore[arg-type]
             for data in shown["entries"]
         ),
         forked=tuple(map(octets, shown["forked"])),  # type: ignore[arg-type]
@@ -647,10 +650,11 @@ def facts_of(shown: Json) -> EpochFacts:
     )
 
 
-def network_of_the_book() -> Genesis:
+def network_of(case: Json) -> tuple[Genesis, Json]:
+    network = LOADED["book"]["networks"][case["network"]]
     listed = LOADED["genesis"]["valid"]
-    (shown,) = [case for case in listed if case["encoded"] == LOADED["book"]["genesis"]]
-    return genesis_of(shown["genesis"])
+    (shown,) = [known for known in listed if known["encoded"] == network["genesis"]]
+    return genesis_of(shown["genesis"]), network
 
 
 def leaves_of(fold: Fold) -> dict[str, list[tuple[bytes, bytes]]]:
@@ -678,14 +682,16 @@ def quorum_reported(genesis: Genesis, reported: dict[bytes, int]) -> int:
 
 @pytest.mark.parametrize("case", cases("book"))
 def test_book(case: Json) -> None:
-    genesis = network_of_the_book()
-    market = octets(LOADED["book"]["context"]["market"])
+    genesis, network = network_of(case)
+    market = octets(network["market"])
     fold = Fold(genesis, market)  # type: ignore[arg-type]
     reported: dict[bytes, int] = {}
     previous = bytes(32)
     seen = 0
     for told in case["epochs"]:
-        facts, expected = facts_of(told["facts"]), told["outcome"]
+        facts, expected = facts_of(told["facts"], network), told["outcome"]
+        if "roster" in told:
+            fold.begin_era(decode_roster(octets(told["roster"])))
         outcome = fold.apply(facts)
         shown = {
             "seed": make_vectors.hexed(fold.seed),
@@ -714,7 +720,8 @@ def test_book(case: Json) -> None:
         maps = [naive_map_root(leaves) for leaves in leaves_of(fold).values()]
         header = [
             *(market, facts.epoch, facts.era, facts.era_opened_by, facts.era_end_ms),
-            *(bytes(32), bytes(32)),  # nobody is elected
+            fold.roster.digest if genesis.parameters.elected_witnesses else bytes(32),
+            bytes(32),
             *(facts.round, facts.leader, octets(expected["seed"])),
             *(facts.time_ms, *maps, sorted(map(list, reported.items())), seen, previous),
         ]
@@ -731,7 +738,7 @@ def test_the_book_shows_every_refusal_and_every_reason() -> None:
     refusals = {why for outcome in outcomes for _, why in outcome["refusals"]}
     assert refusals == {refusal.name for refusal in Refusal}
     reasons = {o["reason"] for outcome in outcomes for o in outcome["ended"] + outcome["live"]}
-    assert reasons == set(range(11))
+    assert reasons == set(range(len(REASON_NAMES)))
 
 
 def _swap_deal(side: Side) -> tuple[Market, Deal]:

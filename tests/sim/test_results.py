@@ -71,10 +71,13 @@ def test_another_scenario_of_that_name_is_run_again(scenario: Path, tmp_path: Pa
 def test_runs_are_drawn_on_one_page(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     lines(orrange("run", scenario, "--seeds", 2, "--out", out, "--json"))
+    rows = [{"identities": 1000, "score_most": None}]
+    (out / "attack-some.json").write_text(json.dumps({"attack": "some", "rows": rows}))
     done = orrange("report", out)
     assert done.exit_code == 0 and "2 runs" in done.stdout
     page = (out / "report.html").read_text()
     assert "small, seed 1" in page and "small, seed 2" in page
+    assert "some, reckoned" in page and "<td>1,000</td><td>–</td>" in page
     assert not re.search(r'(src|href)="(?!data:)', page), "the page needs nothing else"
     pictures = sorted(path.name for path in out.glob("*.png"))
     assert pictures == [
