@@ -34,7 +34,7 @@ __all__ = ["BondReader", "open_bond_reader"]
 
 PAGE_BLOCKS: Final = 36
 """A page of mainnet's blocks is read in some ten seconds."""
-LOOK_S: Final = 5.0
+LOOK_S: Final = 2.0
 TRY_AGAIN_S: Final = 5.0
 TELL_S: Final = 10.0
 """How often is told how far it got, while there is much to read."""

@@ -204,6 +204,10 @@ class Indexer:
     async def _bonds(self, time_s: int) -> Sequence[BitcoinBond]:
         return () if self.bonds is None else await self.bonds.bonds(time_s)
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        """Which Bitcoin keys were bound, in the order in which they were."""
+        return await self._store.bitcoin_bindings()
+
     def _not_yet(self) -> WorldError:
         reason = f": {self.why_not}" if self.why_not else ""
         return WorldError(f"the home chain has not been read so far yet{reason}")

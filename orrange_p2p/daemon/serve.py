@@ -21,6 +21,7 @@ from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
 from orrange_p2p.daemon import (
     api,
+    bond_api,
     datadir,
     delegation_api,
     order_api,
@@ -149,6 +150,7 @@ async def serve(
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
+            **bond_api.methods(genesis, accounts, bitcoin_legs(legs), indexer),
             **delegation_api.methods(
                 node,
                 traders,

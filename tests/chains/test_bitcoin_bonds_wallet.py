@@ -60,11 +60,12 @@ async def test_a_bond_is_locked_until_its_month_and_then_comes_home(
 ) -> None:
     async with wallet(node, tmp_path, sats=1_000_000) as leg:
         until_s = await until_of(leg)
-        plan = await leg.bonds.plan(1, 400_000, until_s)
+        plan = await leg.bonds.plan("mine", 1, 400_000, until_s)
         output = bond_output(leg.bonds.key(1), until_s)
         assert script_of(plan.address, "bcrt") == output and plan.free == 1_000_000
         for _ in range(2):
             await leg.bonds.create("mine", 1, 400_000, until_s)
+            await leg.bonds.plan("mine", 1, 400_000, until_s)
         with pytest.raises(CallerError, match="name of another bond"):
             await leg.bonds.create("mine", 1, 500_000, until_s)
         bond = await only(leg)
@@ -163,7 +164,7 @@ async def test_what_would_not_count_or_cannot_be_paid_is_refused(
             with pytest.raises(CallerError, match=why):
                 await leg.bonds.create("x", number, sats, time_s)
         with pytest.raises(RefusedError, match="500000 sat are free"):
-            await leg.bonds.plan(1, 500_000, until_s)
+            await leg.bonds.plan("mine", 1, 500_000, until_s)
         with pytest.raises(RefusedError, match="cannot be paid"):
             await leg.bonds.create("x", 1, 500_000, until_s)
         assert await leg.bonds.all() == [] and not leg._sender.intents

@@ -94,15 +94,18 @@ class Bonds:
         """With that key: 65 bytes. Raises ``CallerError``."""
         return secp256k1.sign(PrivateKey(self._wallet.bond_secret(number)), digest)
 
-    async def plan(self, number: int, sats: int, locked_until_s: int) -> Plan:
+    async def plan(self, name: str, number: int, sats: int, locked_until_s: int) -> Plan:
         """Raises ``CallerError`` for what would never count, ``RefusedError`` if the coins for it
-        are not there."""
+        are not there. ``name``: if it was begun already, neither is looked at."""
+        begun = name_of("bond", self._lock(name, self.key(number), sats, locked_until_s))
         async with self._turn:
             head = await self._look()
-            _check(sats, locked_until_s, head)
+            is_new = begun not in self._sender.intents
+            if is_new:
+                _check(sats, locked_until_s, head)
             fee = lock_cost(await self._sender.rate(6))
             free = sum(coin.value for coin in self._sender.spendable(head))
-            if free < sats + fee:
+            if is_new and free < sats + fee:
                 raise RefusedError(
                     f"{free} sat are free; a bond of {sats} sat and its fee take {sats + fee}"
                 )
