@@ -10,7 +10,7 @@ from orrange_p2p.chains.bitcoin.bonds import Bonds, OwnBond, find
 from orrange_p2p.chains.bitcoin.leg import BitcoinLeg
 from orrange_p2p.core.addresses import show_address
 from orrange_p2p.core.bitcoin_bonds import DEPTH
-from orrange_p2p.core.bond_proofs import BondProof, decode_proof, proof_digest
+from orrange_p2p.core.bond_proofs import BondProof, decode_bond_proof, proof_digest
 from orrange_p2p.core.errors import ConfigError, PeerError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address
@@ -128,7 +128,7 @@ class _BondApi:
         except ValueError:
             octets = b""
         try:
-            proof = decode_proof(octets)
+            proof = decode_bond_proof(octets)
             proof.verify(self._genesis)
         except PeerError as error:
             return {"valid": False, "why": str(error), "proof": None}

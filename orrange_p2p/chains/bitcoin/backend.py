@@ -49,6 +49,10 @@ class Backend(Protocol):
         """Checked to be of that hash."""
         ...
 
+    async def encoded_block(self, block_hash: bytes) -> bytes:
+        """Its header is checked to be of that hash, and nothing else."""
+        ...
+
     async def pool(self) -> list[bytes]:
         """Ids of all transactions that wait."""
         ...

@@ -23,7 +23,16 @@ from orrange_p2p.core.errors import (
     RefusedError,
     UnreachableError,
 )
-from orrange_p2p.crypto.bitcoin import Block, OutPoint, Tx, TxOut, decode_block, decode_tx
+from orrange_p2p.crypto.bitcoin import (
+    HEADER_BYTES,
+    Block,
+    OutPoint,
+    Tx,
+    TxOut,
+    decode_block,
+    decode_tx,
+    double_sha256,
+)
 
 __all__ = ["BitcoindRpc", "open_bitcoind"]
 
@@ -80,11 +89,14 @@ class BitcoindRpc:
             raise
 
     async def block(self, block_hash: bytes) -> Block:
+        octets = await self.encoded_block(block_hash)
+        return await trio.to_thread.run_sync(decode_block, octets)
+
+    async def encoded_block(self, block_hash: bytes) -> bytes:
         octets = _octets(await self._call("getblock", [block_hash[::-1].hex(), 0]))
-        block = await trio.to_thread.run_sync(decode_block, octets)
-        if block.hash != block_hash:
+        if double_sha256(octets[:HEADER_BYTES]) != block_hash:
             raise MalformedError("the node's block is another one")
-        return block
+        return octets
 
     async def pool(self) -> list[bytes]:
         return [_hash(one) for one in _list(await self._call("getrawmempool", []))]
