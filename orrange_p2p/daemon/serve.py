@@ -25,6 +25,7 @@ from orrange_p2p.daemon import (
     datadir,
     delegation_api,
     order_api,
+    registry_api,
     reputation_api,
     signing,
     swap_api,
@@ -151,6 +152,15 @@ async def serve(
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
             **bond_api.methods(genesis, accounts, bitcoin_legs(legs), indexer),
+            **registry_api.methods(
+                node,
+                chains.get(genesis.home_chain),
+                indexer,
+                tokens,
+                traders,
+                None if witness is None else witness[0],
+                later_chain,
+            ),
             **delegation_api.methods(
                 node,
                 traders,

@@ -145,6 +145,22 @@ def test_a_bond_backs_no_more_than_it_is_and_earlier_allocations_first() -> None
     assert (bonds[key(9)], bonds[key(0)]) == (50, 50)
 
 
+def test_an_owner_is_shown_what_it_said_and_what_of_it_counts() -> None:
+    story = Story().bond(0, 1000).allocate(0, 700).allocate(0, 700, ELSEWHERE).stand(0, since=2)
+    record = Election(GENESIS, PIN, NOW_S, story.events).owner(owner(0))
+    assert record is not None
+    assert (record.keys, record.convicted) == ((key(0),), ())
+    assert [(one.market, one.said, one.counted) for one in record.allocations] == [
+        (MARKET, 700, 700),
+        (ELSEWHERE, 700, 300),
+    ]
+    assert record.stands[MARKET][::2] == (key(0), 2)
+    slashed = Election(GENESIS, PIN, NOW_S, story.slash(0).events).owner(owner(0))
+    assert slashed is not None and slashed.convicted == (key(0),)
+    assert [one.counted for one in slashed.allocations] == [0, 0]
+    assert Election(GENESIS, PIN, NOW_S, story.events).owner(owner(7)) is None
+
+
 def test_a_market_sees_what_is_allocated_to_it() -> None:
     story = Story().bond(0, 1000).allocate(0, 300).allocate(0, 600, ELSEWHERE)
     assert Standing(key(0), 30, 30) in story.roster().standings
