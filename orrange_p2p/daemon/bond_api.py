@@ -180,8 +180,8 @@ class _BondApi:
         if owner is None:
             raise ConfigError(
                 f"the registry does not show the key of this trader's bonds, {key.hex()}, and what "
-                "is locked by an unbound key never counts: bind it first, and wait until that is "
-                "final"
+                f"is locked by an unbound key never counts: `orrange registry bind {number} "
+                f"--bitcoin --trader {number}` first, and wait until that is final"
             )
         if owner != account:
             raise ConfigError(

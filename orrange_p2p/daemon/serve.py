@@ -145,13 +145,13 @@ async def serve(
             twin_era=twin_era,
         )
         tokens = Tokens(chains)
-        accounts = [signer.address for signer in traders]
+        accounts, wallets = [signer.address for signer in traders], bitcoin_legs(legs)
         methods: dict[str, Method] = {
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
-            **bond_api.methods(genesis, accounts, bitcoin_legs(legs), indexer),
+            **bond_api.methods(genesis, accounts, wallets, indexer),
             **registry_api.methods(
                 node,
                 chains.get(genesis.home_chain),
@@ -160,6 +160,7 @@ async def serve(
                 traders,
                 None if witness is None else witness[0],
                 later_chain,
+                counted.bonds if (counted := wallets.get(genesis.bitcoin_bonds)) else None,
             ),
             **delegation_api.methods(
                 node,
@@ -167,7 +168,7 @@ async def serve(
                 () if config.api is None else config.api.wallets,
                 config.settlements,
             ),
-            **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
+            **wallet_api.methods(config, genesis, accounts, chains, tokens, wallets),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)

@@ -10,31 +10,23 @@ from typing import Any
 import attrs
 import trio
 from click.testing import CliRunner, Result
-from coincurve import PrivateKey
 
 sys.path += [str(Path(__file__).parents[1] / name) for name in ("daemon", "chains")]
 
 import bitcoin_chains
-from evm_chains import CHAIN, NUMBER, config, mine, rpc
+from evm_chains import CHAIN, mine, rpc
 from test_indexer import World, genesis, world
 
 from orrange_p2p.chains.bitcoin.config import REGTEST
 from orrange_p2p.chains.bitcoin.transactions import script_of
-from orrange_p2p.chains.evm import registry
-from orrange_p2p.chains.evm.chain import open_evm_chain
 from orrange_p2p.cli import cluster
 from orrange_p2p.cli import main as cli
 from orrange_p2p.core.bitcoin_bonds import DEPTH, lock_times, show_month
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Digest
-from orrange_p2p.crypto import secp256k1
-from orrange_p2p.crypto.bip32 import HARDENED
 from orrange_p2p.daemon.chain_config import parse_chains
 from orrange_p2p.daemon.keys import PlainKeys
 from orrange_p2p.devnet.contracts import REGISTRY, SETTLEMENT
-from orrange_p2p.ports.chain import Intent
-from orrange_p2p.store.intents_memory import MemoryIntents
 
 DAY_S = 86_400
 
@@ -60,17 +52,13 @@ class Home:
     async def bind(self, chain: World) -> None:
         """The trader's account binds itself and its bonds' key."""
         (trader,) = self.keys.traders()
-        key = PrivateKey(self.keys.bitcoin_key((20307 + HARDENED, 1 + HARDENED, 1 + HARDENED)))
-        point = key.public_key.format(compressed=False)[1:]
-        terms = (NUMBER, REGISTRY, trader.address, trader.address, b"", 0)
-        digest = Digest(registry.binding_digest(*terms, point))
-        consents = trader.sign(digest), secp256k1.sign(key, digest)
-        call = registry.bind_call(trader.address, b"", consents[0], point, consents[1])
         await rpc(chain.port, "anvil_setBalance", "0x" + trader.address.hex(), hex(10**18))
-        async with open_evm_chain(config(chain.port), MemoryIntents(), [trader]) as own:
-            await own.submit(Intent("bind", trader.address, REGISTRY, call, gas_limit=300_000))
-            done = await own.wait("bind", confirmations=1, timeout_s=10)
-            assert not done.reverted
+        words = ("registry", "bind", "1", "--bitcoin", "--wait", "0", "--yes", "--id", "bind")
+        sent = [await self.run(*words) for _ in range(2)]
+        assert sent[0]["tx_hash"] == sent[1]["tx_hash"]
+        assert "id of something else" in await self.run(
+            "registry", "bind", "1", "--yes", "--id", "bind", code=2
+        )
         await mine(chain.port, 3)
 
     async def until_bound(self) -> dict[str, Any]:
@@ -127,10 +115,15 @@ async def test_bitcoin_is_locked_counted_proved_and_taken_home(tmp_path: Path) -
 
             # What a newcomer does wrong.
             told = await home.run(*create, "--yes", code=2)
-            assert "does not show the key of this trader's bonds" in told and "bind it" in told
+            assert (
+                "does not show the key of this trader's bonds" in told
+                and "registry bind 1 --bitcoin" in told
+            )
             await home.bind(chain)
             key = await home.until_bound()
             assert key["bound_to"] == key["account"]
+            again = await home.run("registry", "bind", "1", "--bitcoin", "--yes", code=2)
+            assert "bound to this account already" in again
             for words, why in (
                 (create, "0 sat are free"),
                 (("bond", "create", "0.004", "--until", "2020-01"), "begin of a month from"),

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import trio
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 
 from orrange_p2p.chains.bitcoin.backend import Backend
 from orrange_p2p.chains.bitcoin.ledger import Ledger, Output
@@ -89,6 +89,10 @@ class Bonds:
     def key(self, number: int) -> bytes:
         """The public key of a trader's bonds, compressed. Raises ``CallerError``."""
         return public_key(self._wallet.bond_secret(number))
+
+    def point(self, number: int) -> bytes:
+        """That key's x and y in 64 bytes, as the registry takes it. Raises ``CallerError``."""
+        return PublicKey(self.key(number)).format(compressed=False)[1:]
 
     def sign(self, number: int, digest: bytes) -> bytes:
         """With that key: 65 bytes. Raises ``CallerError``."""
