@@ -47,6 +47,8 @@ def list_(data_dir: Path, as_json: bool) -> None:
     for key in said["keys"]:
         bound = f"bound to {key['bound_to']}" if key["bound_to"] else "not bound: nothing counts"
         click.echo(f"trader {key['trader']}  {key['account']}  key {key['key']}  {bound}")
+    if said["why_not"]:
+        click.echo(f"{said['chain']} is not read: {said['why_not']}")
     if not said["counts"]:
         click.echo(f"This network counts no bonds on {said['chain']}.")
     if not said["bonds"]:

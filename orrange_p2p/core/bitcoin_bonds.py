@@ -29,6 +29,7 @@ __all__ = [
     "MONTHS_AHEAD",
     "BitcoinBond",
     "Watch",
+    "bond_descriptor",
     "bond_output",
     "bond_script",
     "bonds_digest",
@@ -134,8 +135,8 @@ def compressed(point: bytes) -> bytes:
 
 
 def bond_script(key: bytes, locked_until_s: int) -> bytes:
-    """The descriptor ``and_v(v:pk(key),after(time))``, which wallets that know miniscript sign for.
-    Raises ``CallerError``."""
+    """What ``bond_descriptor`` stands for, so that wallets that know miniscript sign for it. Raises
+    ``CallerError``."""
     if len(key) != KEY_BYTES or key[0] not in (2, 3):
         raise CallerError("a bond's key is a compressed public key of 33 bytes")
     if not FIRST_TIME_S <= locked_until_s <= MAX_TIME_S:
@@ -144,6 +145,11 @@ def bond_script(key: bytes, locked_until_s: int) -> bytes:
     size = 4 if locked_until_s < 1 << 31 else 5
     number = bytes((size,)) + locked_until_s.to_bytes(size, "little")
     return bytes((KEY_BYTES,)) + key + _CHECKSIGVERIFY + number + _CHECKLOCKTIMEVERIFY
+
+
+def bond_descriptor(key: bytes, locked_until_s: int) -> str:
+    """What a wallet imports to watch a bond, or with the private key to spend it (BIP-380)."""
+    return f"wsh(and_v(v:pk({key.hex()}),after({locked_until_s})))"
 
 
 def bond_output(key: bytes, locked_until_s: int) -> bytes:

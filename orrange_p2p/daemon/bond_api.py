@@ -9,7 +9,7 @@ from typing import Any, Final
 from orrange_p2p.chains.bitcoin.bonds import Bonds, OwnBond, find
 from orrange_p2p.chains.bitcoin.leg import BitcoinLeg
 from orrange_p2p.core.addresses import show_address
-from orrange_p2p.core.bitcoin_bonds import DEPTH
+from orrange_p2p.core.bitcoin_bonds import DEPTH, bond_descriptor
 from orrange_p2p.core.bond_proofs import BondProof, decode_bond_proof, proof_digest
 from orrange_p2p.core.errors import ConfigError, PeerError
 from orrange_p2p.core.genesis import Genesis
@@ -74,6 +74,7 @@ class _BondApi:
         return {
             "chain": bonds.chain,
             "counts": self._genesis.bitcoin_bonds == bonds.chain,
+            **self._read_to(),
             "keys": keys,
             "bonds": [self._row(one) for one in await bonds.all()],
         }
@@ -149,6 +150,14 @@ class _BondApi:
 
     # --- inside ---
 
+    def _read_to(self) -> dict[str, Any]:
+        """How far everybody's bonds were read."""
+        reader = None if self._indexer is None else self._indexer.bonds
+        if reader is None:
+            return {"read_to": None, "why_not": None}
+        height = None if reader.read_to is None else reader.read_to.block
+        return {"read_to": height, "why_not": reader.why_not}
+
     def _wallet(self) -> Bonds:
         """The wallet on the chain whose bonds count; elsewhere the only one, so that coins can be
         taken home whatever the network counts."""
@@ -213,6 +222,7 @@ class _BondApi:
             "outpoint": str(bond.outpoint),
             "sats": bond.sats,
             "locked_until_s": bond.locked_until_s,
+            "descriptor": bond_descriptor(bond.key, bond.locked_until_s),
             "depth": bond.depth,
             "free": bond.is_free,
             "spent_by": spent,

@@ -115,7 +115,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        _open_indexer(config, genesis, chains) as indexer,
+        open_indexer(config, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -203,7 +203,7 @@ def _slashing(
 
 
 @asynccontextmanager
-async def _open_indexer(
+async def open_indexer(
     config: NodeConfig, genesis: Genesis, chains: Mapping[str, NodeChain]
 ) -> AsyncIterator[Indexer | None]:
     """None where the network has no registry, or this node does not know its chain. Raises

@@ -136,17 +136,21 @@ async def test_bonds_come_back_from_the_seed_alone_and_from_strangers(
         await node.mine(20)
         # From any wallet that is told the address.
         await node.fund(bond_output(leg.bonds.key(1), until_s), 250_000)
+        await node.fund(bond_output(leg.bonds.key(1), until_s), 9_999)
         before = await leg.bonds.all()
-        assert [(one.number, one.sats) for one in before] == [(1, 250_000), (2, 400_000)]
+        found = [(one.number, one.sats) for one in before]
+        assert found == [(1, 9_999), (1, 250_000), (2, 400_000)]
     async with wallet(node, tmp_path / "old") as leg:
         assert await leg.bonds.all() == before
     async with wallet(node, tmp_path / "new") as leg:
         assert await leg.bonds.all() == before
         await node.pass_time(until_s - (await leg.now()).time_s + 60)
-        for one in before:
+        with pytest.raises(RefusedError, match="would not pay for their way home"):
+            await leg.bonds.spend(before[0].outpoint)
+        for one in before[1:]:
             await leg.bonds.spend(one.outpoint)
         await node.mine()
-        assert all(one.spent_depth == 1 for one in await leg.bonds.all())
+        assert [one.spent_depth for one in await leg.bonds.all()] == [0, 1, 1]
 
 
 async def test_what_would_not_count_or_cannot_be_paid_is_refused(

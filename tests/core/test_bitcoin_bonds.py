@@ -20,6 +20,7 @@ from orrange_p2p.core.bitcoin_bonds import (
     MONTHS_AHEAD,
     BitcoinBond,
     Watch,
+    bond_descriptor,
     bond_output,
     bond_script,
     known_at,
@@ -101,7 +102,7 @@ def test_months_are_those_of_the_calendar(month: int) -> None:
 @pytest.mark.parametrize("month", ["1985-12", "2026-12", "2038-01"])
 def test_a_script_is_what_wallets_make_of_its_descriptor(month: str) -> None:
     time_s = parse_month(month)
-    wallet = Descriptor.from_string(f"wsh(and_v(v:pk({KEY.hex()}),after({time_s})))")
+    wallet = Descriptor.from_string(bond_descriptor(KEY, time_s))
     assert bond_script(KEY, time_s) == wallet.witness_script().data
     assert bond_output(KEY, time_s) == wallet.script_pubkey().data
 

@@ -17,7 +17,7 @@ from coincurve import PrivateKey, PublicKey
 
 from orrange_p2p.chains.bitcoin.backend import Backend
 from orrange_p2p.chains.bitcoin.ledger import Ledger, Output
-from orrange_p2p.chains.bitcoin.script import lock_output
+from orrange_p2p.chains.bitcoin.script import MIN_LOCK_SATS, lock_output
 from orrange_p2p.chains.bitcoin.sender import Sender, lock_cost, name_of
 from orrange_p2p.chains.bitcoin.transactions import address_of, public_key
 from orrange_p2p.chains.bitcoin.wallet import BondScript, Wallet
@@ -153,6 +153,10 @@ class Bonds:
                     )
                 if not bond.depth:
                     raise CallerError(f"{outpoint} is in no block yet")
+                if bond.sats < MIN_LOCK_SATS:
+                    raise RefusedError(
+                        f"{bond.sats} sat would not pay for their way home: least {MIN_LOCK_SATS}"
+                    )
                 lock = self._lock("", bond.key, bond.sats, bond.locked_until_s)
                 outputs = self._ledger.outputs(lock_output(lock))
                 place = next(one for one in outputs if one.outpoint == outpoint)
