@@ -214,6 +214,10 @@ class Indexer:
         found = made.of_peers(bindings)
         return {PeerId(name): score for name, score in found.items()}
 
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        """Which Bitcoin keys were bound, in the order in which they were."""
+        return await self._store.bitcoin_bindings()
+
     def _not_yet(self) -> WorldError:
         reason = f": {self.why_not}" if self.why_not else ""
         return WorldError(f"the home chain has not been read so far yet{reason}")

@@ -21,6 +21,7 @@ from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
 from orrange_p2p.daemon import (
     api,
+    bond_api,
     datadir,
     delegation_api,
     order_api,
@@ -115,7 +116,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        _open_indexer(config, genesis, chains) as indexer,
+        open_indexer(config, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -145,12 +146,13 @@ async def serve(
             twin_era=twin_era,
         )
         tokens = Tokens(chains)
-        accounts = [signer.address for signer in traders]
+        accounts, wallets = [signer.address for signer in traders], bitcoin_legs(legs)
         methods: dict[str, Method] = {
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
+            **bond_api.methods(genesis, accounts, wallets, indexer),
             **registry_api.methods(
                 node,
                 chains.get(genesis.home_chain),
@@ -159,6 +161,7 @@ async def serve(
                 traders,
                 None if witness is None else witness[0],
                 later_chain,
+                counted.bonds if (counted := wallets.get(genesis.bitcoin_bonds)) else None,
             ),
             **delegation_api.methods(
                 node,
@@ -166,7 +169,7 @@ async def serve(
                 () if config.api is None else config.api.wallets,
                 config.settlements,
             ),
-            **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
+            **wallet_api.methods(config, genesis, accounts, chains, tokens, wallets),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
@@ -202,7 +205,7 @@ def _slashing(
 
 
 @asynccontextmanager
-async def _open_indexer(
+async def open_indexer(
     config: NodeConfig, genesis: Genesis, chains: Mapping[str, NodeChain]
 ) -> AsyncIterator[Indexer | None]:
     """None where the network has no registry, or this node does not know its chain. Raises
