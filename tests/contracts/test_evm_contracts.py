@@ -28,15 +28,22 @@ def forge(*arguments: str) -> None:
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
 
 
+@pytest.fixture(scope="module")
+def built() -> None:
+    """Everything at once: forge's tests alone would compile the sources a first time."""
+    forge("build")
+
+
 @installed
+@pytest.mark.usefixtures("built")
+def test_the_committed_artifacts_are_what_the_sources_compile_to() -> None:
+    assert evm_artifacts.differing(CONTRACTS) == []
+
+
+@installed
+@pytest.mark.usefixtures("built")
 def test_unit_fuzz_and_invariant_tests_of_the_contracts() -> None:
     forge("test", "--threads", "1")
-
-
-@installed
-def test_the_committed_artifacts_are_what_the_sources_compile_to() -> None:
-    forge("build")
-    assert evm_artifacts.differing(CONTRACTS) == []
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
