@@ -30,7 +30,10 @@ def forge(*arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def built() -> None:
-    """Everything at once: forge's tests alone would compile the sources a first time."""
+    """What forge's own tests need, too. It names its folders otherwise once they exist, and would
+    then compile all of it a second time."""
+    for folder in (evm_artifacts.BUILT, evm_artifacts.BUILT.parent / "cache"):
+        folder.mkdir(parents=True, exist_ok=True)
     forge("build")
 
 
