@@ -35,7 +35,6 @@ from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.daemon.http_door import http_door
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
@@ -236,6 +235,9 @@ async def _http_door(
     if config.api is None:
         yield {}
         return
+    # A quarter of what a node has to load, and many have no door.
+    from orrange_p2p.daemon.http_door import http_door
+
     async with http_door(node, methods, config.api, config.data_dir) as door:
         yield door
 
