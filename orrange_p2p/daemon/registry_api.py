@@ -370,11 +370,12 @@ class _RegistryApi:
             await self._check_bindable(account, key, point)
         nonce = registry.read_number(await self._ask(registry.nonce_call(account)))
         number_of_chain = evm_chain_id(self._genesis.home_chain)
-        terms = (number_of_chain, self._genesis.registry, account, key, b"", nonce)
+        peer_id = self._node.transport.peer_id.encode()
+        terms = (number_of_chain, self._genesis.registry, account, key, peer_id, nonce)
         digest = Digest(registry.binding_digest(*terms, point))
         consent = self._signers[key].sign(digest)
         bitcoin_consent = self._bitcoin_bonds().sign(number, digest) if point else b""
-        data = registry.bind_call(key, b"", consent, point, bitcoin_consent)
+        data = registry.bind_call(key, peer_id, consent, point, bitcoin_consent)
         return _Step(self._genesis.registry, data, about, notes)
 
     async def _check_bindable(self, account: Address, key: Address, point: bytes) -> None:

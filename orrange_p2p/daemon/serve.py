@@ -35,12 +35,12 @@ from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.daemon.http_door import http_door
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
+from orrange_p2p.daemon.peer_standing import PeerStanding
 from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
@@ -182,6 +182,7 @@ async def serve(
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             if indexer is not None:
                 nursery.start_soon(indexer.run)
+                nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
                 if indexer.bonds is not None:
                     nursery.start_soon(indexer.bonds.run)
             await node.run(lambda: notify("READY=1"))
@@ -234,6 +235,9 @@ async def _http_door(
     if config.api is None:
         yield {}
         return
+    # A quarter of what a node has to load, and many have no door.
+    from orrange_p2p.daemon.http_door import http_door
+
     async with http_door(node, methods, config.api, config.data_dir) as door:
         yield door
 
