@@ -9,7 +9,7 @@ from attrs import asdict
 
 from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.genesis import Market
-from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq, TimeMs
+from orrange_p2p.core.ids import Address, Era, Lots, OrderId, Price, Seq, TimeMs
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.operations import (
     Amend,
@@ -31,6 +31,9 @@ from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.rpc.server import Method, Params
 
 MAX_ROWS: Final = 1000
+MAX_HANDOVERS: Final = 256
+HANDOVER_BYTES: Final = 2 * 1024 * 1024
+"""An answer is full from here on; one handover more fits."""
 _DROPS: Final = ("_dropped", "_lost", "_refused", "over_budget", "over_buffer", "_declined")
 """How counters end of what a full queue or a spent budget has cost."""
 
@@ -46,6 +49,7 @@ def methods(node: Node) -> dict[str, Method]:
         "commits": api.commits,
         "trades": api.trades,
         "order_proof": api.order_proof,
+        "handovers": api.handovers,
         "peers": api.peers,
         "connect": api.connect,
         "stop": api.stop,
@@ -174,6 +178,22 @@ class _Api:
             "market": "0x" + market.market_id.hex(),
             "epoch": certified.header.epoch,
             "proof": "0x" + proof.encode().hex(),
+        }
+
+    async def handovers(self, params: Params) -> Any:
+        """The handovers of era ``since`` and those after it without a gap, as many as fit: empty if
+        this node has none of that era."""
+        market, since = self._market(params), _integer(params, "since", 0)
+        found: list[bytes] = []
+        while len(found) < MAX_HANDOVERS and sum(map(len, found)) < HANDOVER_BYTES:
+            handover = await market.handover(Era(since + len(found)))
+            if handover is None:
+                break
+            found.append(handover)
+        return {
+            "market": "0x" + market.market_id.hex(),
+            "since": since,
+            "handovers": ["0x" + one.hex() for one in found],
         }
 
     async def peers(self, params: Params) -> Any:
