@@ -117,15 +117,18 @@ def withdraw(**how: Any) -> None:
 
 @command.command("bind")
 @click.argument("key")
+@click.option("--bitcoin", is_flag=True, help="And the key of the trader's bonds on Bitcoin.")
 @sending
-def bind(key: str, **how: Any) -> None:
+def bind(key: str, bitcoin: bool, **how: Any) -> None:
     """Answer for a KEY, for ever.
 
     It is one of this node: `witness`, the number of a trader, or an address, and signs that it
     agrees. A trader's own account is a key like another: bind it to trade by it, backed by the
-    bond.
+    bond. `orrange bond` locks bitcoin by the key that is bound with --bitcoin.
     """
-    _take(how, {"kind": "bind", "key": key}, f"answer with the bond for the key {key}")
+    params = {"kind": "bind", "key": key, "bitcoin": bitcoin}
+    also = " and for the key of the trader's bonds on Bitcoin" if bitcoin else ""
+    _take(how, params, f"answer with the bond for the key {key}{also}")
 
 
 @command.command("allocate")

@@ -28,7 +28,7 @@ from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.bitcoin import Block, OutPoint, TxOut
 from orrange_p2p.crypto.eip712 import StructType
 
-__all__ = ["MAX_PROOF_BYTES", "BondProof", "decode_proof", "proof_digest"]
+__all__ = ["MAX_PROOF_BYTES", "BondProof", "decode_bond_proof", "proof_digest"]
 
 MAX_PROOF_BYTES: Final = 256
 MAX_SATS: Final = 21_000_000 * 10**8
@@ -109,7 +109,7 @@ def proof_digest(
     return Digest(_BOND.digest(genesis.separator, terms))
 
 
-def decode_proof(octets: bytes) -> BondProof:
+def decode_bond_proof(octets: bytes) -> BondProof:
     """Raises ``MalformedError`` for what is no record of a proof. Nothing is verified yet."""
     record = codec.array(codec.decode_canonical(octets, MAX_PROOF_BYTES), 8, "proof")
     key = codec.octets(record[2], KEY_BYTES, "key")

@@ -70,6 +70,8 @@ class ChainEvent(NamedTuple):
     """The era whose round 0 is position 0 of the reveal chain."""
     bitcoin_key: bytes = b""
     """Compressed, 33 bytes: bonds on Bitcoin that are locked by it are the subject's."""
+    peer_id: bytes = b""
+    """Where the subject's node is found, as text: its own claim, and it scores nothing."""
 
 
 def day_of(time_s: int) -> int:
@@ -249,6 +251,17 @@ class Standings(NamedTuple):
     digest: bytes
     """Equal at two nodes that read the same events and score them alike, and at no others."""
 
+    def of_peers(self, bindings: Iterable[ChainEvent]) -> dict[str, int]:
+        """Scores by the peer ids that owners bound their keys with; the best of several."""
+        scores = {one.account: one.total for one in self.scores}
+        found: dict[str, int] = {}
+        for event in bindings:
+            score = scores.get(event.subject, 0)
+            if score > 0 and event.peer_id.isascii():
+                name = event.peer_id.decode("ascii")
+                found[name] = max(score, found.get(name, 0))
+        return found
+
     def terms(self, account: Address) -> tuple[Term, ...]:
         """What the account's score is made of, event by event."""
         history = self.histories.get(account)
@@ -288,7 +301,7 @@ def table_digest(
 
 
 def events_digest(events: Iterable[ChainEvent]) -> bytes:
-    """SHA-256 of events, each in full, in the order that they come in."""
+    """SHA-256 of events, each in full but for peer ids, in the order that they come in."""
     hashed = sha256()
     chain, prefix = "", b""
     records: list[bytes] = []

@@ -34,7 +34,7 @@ __all__ = ["BondReader", "open_bond_reader"]
 
 PAGE_BLOCKS: Final = 36
 """A page of mainnet's blocks is read in some ten seconds."""
-LOOK_S: Final = 5.0
+LOOK_S: Final = 2.0
 TRY_AGAIN_S: Final = 5.0
 TELL_S: Final = 10.0
 """How often is told how far it got, while there is much to read."""
@@ -134,8 +134,9 @@ class BondReader:
             if header.median_s + BIND_WITHIN_S > home.time_s:
                 end, self._next_s = deepest, header.median_s
                 break
-            block = await self._backend.block(header.hash)
-            found += self._watch.find(self.chain, height, header.median_s, block)
+            block = await self._backend.encoded_block(header.hash)
+            where = (self.chain, height, header.median_s)
+            found += await trio.to_thread.run_sync(self._watch.find, *where, block)
             read_to = ReadTo(height, header.hash, header.median_s)
         if read_to is not None and read_to != last:
             await self._store.append(found, read_to)

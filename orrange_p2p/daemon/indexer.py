@@ -30,7 +30,7 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, Standings, standings
-from orrange_p2p.core.ids import TimeMs
+from orrange_p2p.core.ids import PeerId, TimeMs
 from orrange_p2p.core.roster import Pin
 from orrange_p2p.daemon.bond_reader import BondReader
 from orrange_p2p.ports.chain import Block, Log
@@ -203,6 +203,20 @@ class Indexer:
 
     async def _bonds(self, time_s: int) -> Sequence[BitcoinBond]:
         return () if self.bonds is None else await self.bonds.bonds(time_s)
+
+    async def scores_of_peers(self) -> dict[PeerId, int]:
+        """What the owners of other nodes are worth, as far as they say which those are. Errors as
+        ``standings``'s."""
+        bindings = await self._store.peer_bindings()
+        if not bindings:
+            return {}
+        made = await self.standings()
+        found = made.of_peers(bindings)
+        return {PeerId(name): score for name, score in found.items()}
+
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        """Which Bitcoin keys were bound, in the order in which they were."""
+        return await self._store.bitcoin_bindings()
 
     def _not_yet(self) -> WorldError:
         reason = f": {self.why_not}" if self.why_not else ""

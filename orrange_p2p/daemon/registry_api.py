@@ -12,10 +12,12 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from orrange_p2p.chains.bitcoin.bonds import Bonds
 from orrange_p2p.chains.evm import erc20, registry
 from orrange_p2p.chains.evm.chain import EvmChain
 from orrange_p2p.core.addresses import parse_address, show_address
 from orrange_p2p.core.assets import evm_chain_id
+from orrange_p2p.core.bitcoin_bonds import compressed
 from orrange_p2p.core.election import Election
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError, RevertedError
 from orrange_p2p.core.ids import ZERO32, Address, Amount, Digest, Era, MarketId
@@ -49,11 +51,12 @@ def methods(
     traders: Sequence[Signer],
     witness: Signer | None,
     later_chain: Callable[[MarketId, Era], RevealChain] | None,
+    bonds: Bonds | None,
 ) -> dict[str, Method]:
     """``registry``, ``registry_plan``, ``registry_send``. ``home``: the chain that the registry is
     on, ``indexer``: what reads it; None if this node does not. ``later_chain``: makes the witness's
-    reveals from an era on."""
-    api = _RegistryApi(node, home, indexer, tokens, traders, witness, later_chain)
+    reveals from an era on. ``bonds``: the traders' on Bitcoin; None where they count nothing."""
+    api = _RegistryApi(node, home, indexer, tokens, traders, witness, later_chain, bonds)
     return {"registry": api.status, "registry_plan": api.plan, "registry_send": api.send}
 
 
@@ -97,7 +100,9 @@ class _RegistryApi:
         traders: Sequence[Signer],
         witness: Signer | None,
         later_chain: Callable[[MarketId, Era], RevealChain] | None,
+        bonds: Bonds | None,
     ) -> None:
+        self._bonds = bonds
         self._node = node
         self._genesis = node.genesis
         self._home = home
@@ -352,21 +357,46 @@ class _RegistryApi:
         return _Step(self._genesis.registry, data, about, notes, state.allowed < amount)
 
     async def _bind(self, account: Address, params: Params, is_again: bool) -> _Step:
-        key = self._key(params)
+        key, point = self._key(params), b""
+        about: dict[str, Any] = {"key": show_address(key)}
+        notes = ["for ever: whatever this key signs, the account answers for with all of its bond"]
+        number = params.get("trader", 1)
+        if params.get("bitcoin"):
+            bonds = self._bitcoin_bonds()
+            point = bonds.point(number)
+            about["bitcoin_key"] = bonds.key(number).hex()
+            notes.append("bonds on Bitcoin by that key count for the account, and for nobody else")
         if not is_again:
-            owner = registry.read_address(await self._ask(registry.owner_of_call(key)))
-            if owner == account:
-                raise ConfigError(f"{show_address(key)} is bound to this account already")
-            if any(owner):
-                raise ConfigError(f"{show_address(owner)} answers for this key, for ever")
+            await self._check_bindable(account, key, point)
         nonce = registry.read_number(await self._ask(registry.nonce_call(account)))
-        digest = registry.binding_digest(
-            evm_chain_id(self._genesis.home_chain), self._genesis.registry, account, key, b"", nonce
-        )
-        consent = self._signers[key].sign(Digest(digest))
-        note = "for ever: whatever this key signs, the account answers for with all of its bond"
-        about = {"key": show_address(key)}
-        return _Step(self._genesis.registry, registry.bind_call(key, b"", consent), about, [note])
+        number_of_chain = evm_chain_id(self._genesis.home_chain)
+        peer_id = self._node.transport.peer_id.encode()
+        terms = (number_of_chain, self._genesis.registry, account, key, peer_id, nonce)
+        digest = Digest(registry.binding_digest(*terms, point))
+        consent = self._signers[key].sign(digest)
+        bitcoin_consent = self._bitcoin_bonds().sign(number, digest) if point else b""
+        data = registry.bind_call(key, peer_id, consent, point, bitcoin_consent)
+        return _Step(self._genesis.registry, data, about, notes)
+
+    async def _check_bindable(self, account: Address, key: Address, point: bytes) -> None:
+        owner = registry.read_address(await self._ask(registry.owner_of_call(key)))
+        if owner == account and not point:
+            raise ConfigError(f"{show_address(key)} is bound to this account already")
+        if any(owner) and owner != account:
+            raise ConfigError(f"{show_address(owner)} answers for this key, for ever")
+        assert self._indexer is not None
+        for event in await self._indexer.bitcoin_bindings():
+            if point and event.bitcoin_key == compressed(point):
+                whose = "this account" if event.subject == account else show_address(event.subject)
+                raise ConfigError(f"the key of these bonds on Bitcoin is bound to {whose} already")
+
+    def _bitcoin_bonds(self) -> Bonds:
+        if self._bonds is None:
+            raise ConfigError(
+                f"network {self._genesis.name!r} counts no bonds on Bitcoin, or node.toml does not "
+                "name the endpoint of their chain"
+            )
+        return self._bonds
 
     def _allocating(self, state: _State, data: bytes) -> list[str]:
         amount = int.from_bytes(data[-32:], "big")

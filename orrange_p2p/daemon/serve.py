@@ -21,6 +21,7 @@ from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
 from orrange_p2p.daemon import (
     api,
+    bond_api,
     datadir,
     delegation_api,
     order_api,
@@ -34,12 +35,12 @@ from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.daemon.http_door import http_door
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
+from orrange_p2p.daemon.peer_standing import PeerStanding
 from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
@@ -114,7 +115,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        _open_indexer(config, genesis, chains) as indexer,
+        open_indexer(config, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -144,12 +145,13 @@ async def serve(
             twin_era=twin_era,
         )
         tokens = Tokens(chains)
-        accounts = [signer.address for signer in traders]
+        accounts, wallets = [signer.address for signer in traders], bitcoin_legs(legs)
         methods: dict[str, Method] = {
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
+            **bond_api.methods(genesis, accounts, wallets, indexer),
             **registry_api.methods(
                 node,
                 chains.get(genesis.home_chain),
@@ -158,6 +160,7 @@ async def serve(
                 traders,
                 None if witness is None else witness[0],
                 later_chain,
+                counted.bonds if (counted := wallets.get(genesis.bitcoin_bonds)) else None,
             ),
             **delegation_api.methods(
                 node,
@@ -165,7 +168,7 @@ async def serve(
                 () if config.api is None else config.api.wallets,
                 config.settlements,
             ),
-            **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
+            **wallet_api.methods(config, genesis, accounts, chains, tokens, wallets),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
@@ -179,6 +182,7 @@ async def serve(
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             if indexer is not None:
                 nursery.start_soon(indexer.run)
+                nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
                 if indexer.bonds is not None:
                     nursery.start_soon(indexer.bonds.run)
             await node.run(lambda: notify("READY=1"))
@@ -200,7 +204,7 @@ def _slashing(
 
 
 @asynccontextmanager
-async def _open_indexer(
+async def open_indexer(
     config: NodeConfig, genesis: Genesis, chains: Mapping[str, NodeChain]
 ) -> AsyncIterator[Indexer | None]:
     """None where the network has no registry, or this node does not know its chain. Raises
@@ -231,6 +235,9 @@ async def _http_door(
     if config.api is None:
         yield {}
         return
+    # A quarter of what a node has to load, and many have no door.
+    from orrange_p2p.daemon.http_door import http_door
+
     async with http_door(node, methods, config.api, config.data_dir) as door:
         yield door
 

@@ -44,6 +44,10 @@ class HistoryStore(Protocol):
         """Those that name a Bitcoin key, in their order."""
         ...
 
+    async def peer_bindings(self) -> Sequence[ChainEvent]:
+        """Those that name a peer id, in their order."""
+        ...
+
     async def counts(self) -> dict[str, int]:
         """How many events of each kind are kept."""
         ...

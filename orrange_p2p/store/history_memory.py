@@ -34,6 +34,9 @@ class MemoryHistory:
     async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
         return [event for event in self._events if event.bitcoin_key]
 
+    async def peer_bindings(self) -> Sequence[ChainEvent]:
+        return [event for event in self._events if event.peer_id]
+
     async def counts(self) -> dict[str, int]:
         return dict(Counter(event.kind.name.lower() for event in self._events))
 

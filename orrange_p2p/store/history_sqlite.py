@@ -38,14 +38,16 @@ CREATE TABLE events (
     anchor BLOB NOT NULL,
     since BLOB NOT NULL,
     bitcoin_key BLOB NOT NULL,
+    peer_id BLOB NOT NULL,
     PRIMARY KEY (block, log)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bitcoin_bindings ON events (block, log) WHERE bitcoin_key != x'';
+CREATE INDEX peer_bindings ON events (block, log) WHERE peer_id != x'';
 CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
 CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 3, _SCHEMA)  # "ORHI"
-_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 4, _SCHEMA)  # "ORHI"
+_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteHistory:
@@ -81,13 +83,18 @@ class SqliteHistory:
         self._db.execute("INSERT INTO read_to VALUES (?, ?, ?)", read_to)
 
     async def events(self, last: int) -> Sequence[ChainEvent]:
-        query = "SELECT * FROM events WHERE block <= ? ORDER BY block, log"
-        rows = await self._file.run(lambda: self._db.execute(query, (last,)).fetchall())
-        return [_event(self._chain, row) for row in rows]
+        return await self._select("SELECT * FROM events WHERE block <= ? ORDER BY block, log", last)
 
     async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
-        query = "SELECT * FROM events WHERE bitcoin_key != x'' ORDER BY block, log"
-        rows = await self._file.run(lambda: self._db.execute(query).fetchall())
+        return await self._select(
+            "SELECT * FROM events WHERE bitcoin_key != x'' ORDER BY block, log"
+        )
+
+    async def peer_bindings(self) -> Sequence[ChainEvent]:
+        return await self._select("SELECT * FROM events WHERE peer_id != x'' ORDER BY block, log")
+
+    async def _select(self, query: str, *values: int) -> Sequence[ChainEvent]:
+        rows = await self._file.run(lambda: self._db.execute(query, values).fetchall())
         return [_event(self._chain, row) for row in rows]
 
     async def counts(self) -> dict[str, int]:
@@ -127,11 +134,12 @@ def _row(event: ChainEvent) -> tuple[Any, ...]:
         event.anchor,
         event.since.to_bytes(32, "big"),
         event.bitcoin_key,
+        event.peer_id,
     )
 
 
 def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
-    block, log, kind, time_s, subject, other, market, *amounts, anchor, since, bitcoin_key = row
+    block, log, kind, time_s, subject, other, market, *amounts, anchor, since, key, peer_id = row
     amount, until_s, paid, lots = amounts
     return ChainEvent(
         Place(chain, block, log),
@@ -146,7 +154,8 @@ def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
         int.from_bytes(lots, "big"),
         anchor,
         int.from_bytes(since, "big"),
-        bitcoin_key,
+        key,
+        peer_id,
     )
 
 

@@ -258,7 +258,8 @@ async def test_where_there_is_nothing_to_bond_in() -> None:
         genesis = attrs.evolve(genesis_of([party]), registry=registry)
         async with MemoryNetwork().open_transport("alone") as transport:
             node = Node(genesis, party.store, transport, SystemClock())
-            methods = registry_api.methods(node, None, None, Tokens({}), [party.trader], None, None)
+            nobody = (None, None, None)
+            methods = registry_api.methods(node, None, None, Tokens({}), [party.trader], *nobody)
             for name, params in (
                 ("registry", {}),
                 ("registry_plan", {"kind": "withdraw", "id": "one"}),

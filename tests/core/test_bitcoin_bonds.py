@@ -20,6 +20,7 @@ from orrange_p2p.core.bitcoin_bonds import (
     MONTHS_AHEAD,
     BitcoinBond,
     Watch,
+    bond_descriptor,
     bond_output,
     bond_script,
     known_at,
@@ -29,18 +30,19 @@ from orrange_p2p.core.bitcoin_bonds import (
     parse_month,
     show_month,
 )
-from orrange_p2p.core.bond_proofs import BondProof, decode_proof, proof_digest
+from orrange_p2p.core.bond_proofs import BondProof, decode_bond_proof, proof_digest
 from orrange_p2p.core.errors import (
     CallerError,
     ConfigError,
     ForeignError,
     InvalidError,
+    MalformedError,
     PeerError,
     SignatureError,
 )
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.reputation import Place
-from orrange_p2p.crypto.bitcoin import Block, OutPoint, Tx, TxIn, TxOut
+from orrange_p2p.crypto.bitcoin import Block, OutPoint, Tx, TxIn, TxOut, merkle_root, var_int
 
 CHAIN = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328"
 ALICE, BOB = Key(1), Key(2)
@@ -58,7 +60,13 @@ def block(*outputs: tuple[TxOut, ...]) -> Block:
     """Of a transaction for each."""
     nothing = TxIn(OutPoint(bytes(32), 0), b"", 0)
     txs = [Tx(2, (nothing._replace(sequence=n),), made, 0) for n, made in enumerate(outputs)]
-    return Block(bytes(80), tuple(txs))
+    root = merkle_root([tx.txid for tx in txs])
+    return Block(bytes(36) + root + bytes(12), tuple(txs))
+
+
+def encoded(made: Block) -> bytes:
+    txs = [tx.encoded() for tx in made.transactions]
+    return made.header + var_int(len(txs)) + b"".join(txs)
 
 
 # --- lock times ---
@@ -94,7 +102,7 @@ def test_months_are_those_of_the_calendar(month: int) -> None:
 @pytest.mark.parametrize("month", ["1985-12", "2026-12", "2038-01"])
 def test_a_script_is_what_wallets_make_of_its_descriptor(month: str) -> None:
     time_s = parse_month(month)
-    wallet = Descriptor.from_string(f"wsh(and_v(v:pk({KEY.hex()}),after({time_s})))")
+    wallet = Descriptor.from_string(bond_descriptor(KEY, time_s))
     assert bond_script(KEY, time_s) == wallet.witness_script().data
     assert bond_output(KEY, time_s) == wallet.script_pubkey().data
 
@@ -141,17 +149,17 @@ def test_a_bond_is_found_in_a_block() -> None:
     )
     made = block(passed_over, (mine, late))
     txid = made.transactions[1].txid
-    assert watch.find(CHAIN, 9, NOW_S, made) == [
+    assert watch.find(CHAIN, 9, NOW_S, encoded(made)) == [
         BitcoinBond(Place(CHAIN, 9, 5), NOW_S, KEY, OutPoint(txid, 0), MIN_BOND_SATS, UNTIL_S),
         BitcoinBond(
             Place(CHAIN, 9, 6), NOW_S, KEY, OutPoint(txid, 1), late.value, lock_times(NOW_S)[-1]
         ),
     ]
-    assert watch.find(CHAIN, 10, UNTIL_S, block((mine,))) == [], "its lock is over"
+    assert watch.find(CHAIN, 10, UNTIL_S, encoded(block((mine,)))) == [], "its lock is over"
 
 
 def test_what_was_paid_long_before_the_key_was_bound_is_no_bond() -> None:
-    made = block((TxOut(MIN_BOND_SATS, bond_output(KEY, UNTIL_S)),))
+    made = encoded(block((TxOut(MIN_BOND_SATS, bond_output(KEY, UNTIL_S)),)))
     watch = Watch()
     watch.add(KEY, NOW_S + BIND_WITHIN_S)
     watch.add(KEY, NOW_S - 100)  # by another owner, later on the home chain
@@ -179,9 +187,27 @@ def test_a_watch_that_goes_on_finds_what_a_new_one_finds(
             for key in (KEY, OTHER)
             for ahead in (0, 1, 2, MONTHS_AHEAD, MONTHS_AHEAD + 1)
         )
-        found = going_on.find(CHAIN, day, time_s, block(outputs))
-        assert found == fresh.find(CHAIN, day, time_s, block(outputs))
+        made = encoded(block(outputs))
+        found = going_on.find(CHAIN, day, time_s, made)
+        assert found == fresh.find(CHAIN, day, time_s, made)
         assert len(found) == 3 * len({key for key, _ in bound})
+
+
+def test_a_block_that_may_have_a_bond_has_to_be_one() -> None:
+    watch = Watch()
+    watch.add(KEY, 0)
+    made = encoded(block((TxOut(MIN_BOND_SATS, bond_output(KEY, UNTIL_S)),)))
+    assert len(watch.find(CHAIN, 1, NOW_S, made)) == 1
+    for broken in (made[:-1], made + b"\0", made[:40] + b"\1" + made[41:]):
+        with pytest.raises(MalformedError):
+            watch.find(CHAIN, 1, NOW_S, broken)
+    # The script in a place where it pays nobody: in a witness, or its length another one.
+    script = bond_output(KEY, UNTIL_S)
+    shown = block((TxOut(MIN_BOND_SATS, b"\x51" + script), TxOut(MIN_BOND_SATS, script[:-1])))
+    assert watch.find(CHAIN, 1, NOW_S, encoded(shown)) == []
+    (tx,) = shown.transactions
+    witness = tx._replace(inputs=(tx.inputs[0]._replace(witness=(script,)),))
+    assert watch.find(CHAIN, 1, NOW_S, encoded(shown._replace(transactions=(witness,)))) == []
 
 
 def found_bond(time_s: int, height: int = 1, log: int = 0) -> BitcoinBond:
@@ -227,7 +253,7 @@ def proof(signer: Key = ALICE, key: bytes = KEY, sats: int = 10**6) -> BondProof
 def test_a_proof_is_for_one_network_account_and_output() -> None:
     good = proof()
     good.verify(GENESIS)
-    assert decode_proof(good.encode()) == good
+    assert decode_bond_proof(good.encode()) == good
     with pytest.raises(ForeignError, match="another network"):
         good.verify(attrs.evolve(GENESIS, name="another"))
     with pytest.raises(SignatureError):
@@ -265,7 +291,7 @@ def test_a_proof_with_any_bit_changed_is_refused() -> None:
             changed = bytearray(octets)
             changed[place] ^= 1 << bit
             with pytest.raises(PeerError):
-                decode_proof(bytes(changed)).verify(GENESIS)
+                decode_bond_proof(bytes(changed)).verify(GENESIS)
 
 
 @given(st.binary(max_size=200), st.randoms(use_true_random=False))
@@ -274,4 +300,4 @@ def test_no_bytes_but_a_proofs_are_one(noise: bytes, dice: random.Random) -> Non
     cut = dice.randrange(len(octets))
     for made in (noise, octets[:cut] + noise, octets + noise[:1] + b"\0"):
         with pytest.raises(PeerError):
-            decode_proof(made).verify(GENESIS)
+            decode_bond_proof(made).verify(GENESIS)

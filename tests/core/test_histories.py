@@ -126,6 +126,19 @@ def test_a_key_bound_twice_is_the_first_owners_and_a_late_one_nobodys() -> None:
     assert found[BOB].bonds == ()
 
 
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.randoms(use_true_random=False))
+def test_a_bond_in_two_outputs_is_worth_no_more(one: int, other: int, dice: random.Random) -> None:
+    def score_of(*sats: int) -> int:
+        bonds = [paid(NOW_S, sats=amount, number=n) for n, amount in enumerate(sats)]
+        dice.shuffle(bonds)
+        found = standings(COUNTING, CHAIN, 9, bytes(32), NOW_S + DAY_S, [early], bonds)
+        return found.scores[0].total
+
+    early = BINDING._replace(place=Place(CHAIN, 1, 0))
+    together, apart = score_of(one + other), score_of(one, other)
+    assert together - 2 <= apart <= together
+
+
 def test_young_bonds_are_neither_in_scores_nor_in_the_digest() -> None:
     def at(time_s: int, bonds: list[BitcoinBond]) -> Standings:
         return standings(COUNTING, CHAIN, 10_000, bytes(32), time_s, [BINDING], bonds)

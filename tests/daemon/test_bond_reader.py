@@ -6,14 +6,16 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 from coincurve import PrivateKey
 
-sys.path.append(str(Path(__file__).parents[1] / "chains"))
+sys.path += [str(Path(__file__).parents[1] / name) for name in ("chains", "core")]
 
 from bitcoin_chains import KernelNode, config, kernel
+from network import make_genesis
 
 from orrange_p2p.chains.bitcoin.backend import Backend
 from orrange_p2p.chains.bitcoin.config import REGTEST
@@ -28,11 +30,15 @@ from orrange_p2p.core.bitcoin_bonds import (
     known_at,
     lock_times,
 )
-from orrange_p2p.core.errors import RefusedError, ReorganisedError, WorldError
+from orrange_p2p.core.errors import ConfigError, RefusedError, ReorganisedError, WorldError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.reputation import Place
 from orrange_p2p.daemon.bond_reader import BondReader
+from orrange_p2p.daemon.chain_config import parse_chains
+from orrange_p2p.daemon.chains import NodeChain
+from orrange_p2p.daemon.config import DataDir, NodeConfig
+from orrange_p2p.daemon.serve import open_indexer
 from orrange_p2p.ports.history import BondStore, ReadTo
 from orrange_p2p.store.bonds_sqlite import open_sqlite_bonds
 from orrange_p2p.store.history_memory import MemoryBonds, MemoryHistory
@@ -210,3 +216,26 @@ async def test_another_chain_than_the_networks_is_refused() -> None:
         reader = BondReader(mainnet, chain.backend, MemoryBonds(), chain.home)
         with pytest.raises(RefusedError, match="another one than"):
             await reader.step()
+
+
+async def test_a_node_without_the_chain_of_bonds_knows_no_scores(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path)
+    without = NodeConfig(directory)
+    plain = make_genesis(4, registry=Address(b"\x0e" * 20), bond_unit=10)
+    counting = attrs.evolve(plain, bitcoin_bonds=REGTEST)
+    home: Any = {plain.home_chain: NodeChain(None, None)}  # type: ignore[arg-type]
+    async with open_indexer(without, plain, home) as indexer:
+        assert indexer is not None and indexer.bonds is None
+    directory.history.unlink()
+    async with open_indexer(without, counting, home) as indexer:
+        assert indexer is None
+    # Who is elected it has to know, and does not begin.
+    electing = attrs.evolve(
+        counting, parameters=attrs.evolve(counting.parameters, elected_witnesses=4)
+    )
+    with pytest.raises(ConfigError, match=f"counts bonds on {REGTEST}, and this node does not"):
+        async with open_indexer(without, electing, home):
+            pass
+    (chain,) = parse_chains({REGTEST: {"endpoint": "http://127.0.0.1:1"}})
+    async with open_indexer(NodeConfig(directory, chains=(chain,)), electing, home) as indexer:
+        assert indexer is not None and indexer.bonds is not None

@@ -136,12 +136,12 @@ class World:
         )
 
     async def bind_on_bitcoin(self, owner: MemorySigner, bitcoin: PrivateKey) -> None:
-        """The owner binds itself and a Bitcoin key."""
+        """The owner binds itself and a Bitcoin key, and says where its node is."""
         point = bitcoin.public_key.format(compressed=False)[1:]
-        terms = (NUMBER, REGISTRY, owner.address, owner.address, b"", 0)
+        terms = (NUMBER, REGISTRY, owner.address, owner.address, b"12D3KooWalice", 0)
         digest = Digest(registry.binding_digest(*terms, point))
         consents = owner.sign(digest), secp256k1.sign(bitcoin, digest)
-        call = registry.bind_call(owner.address, b"", consents[0], point, consents[1])
+        call = registry.bind_call(owner.address, b"12D3KooWalice", consents[0], point, consents[1])
         await self.send(owner, REGISTRY, call)
 
     def trade(self, seller: MemorySigner, lots: int) -> BoundTrade:
@@ -301,6 +301,7 @@ async def test_bonds_on_bitcoin_count_alike_at_two_nodes(tmp_path: Path) -> None
         assert alice.bonds == pytest.approx(on_home + 1500 * 10**6 * left // 730, abs=2)
         kinds = [term.kind for term in found.terms(ALICE.address)]
         assert kinds == [Kind.BOND, Kind.BOND, Kind.BITCOIN_BOND]
+        assert await steady.scores_of_peers() == {"12D3KooWalice": alice.total}
         # Two days before, the bond was younger than a day.
         early = await steady.standings(found.block - 5)
         assert [one.bonds for one in early.scores if one.account == ALICE.address] == [1200 * 10**6]

@@ -79,6 +79,14 @@ async def test_keys_on_bitcoin_are_found_without_reading_all(kind: str, tmp_path
         assert [one.place.log for one in found] == [0, 9] and found[0] == bound
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_claims_to_peers_are_found_without_reading_all(kind: str, tmp_path: Path) -> None:
+    async with store_of(kind, tmp_path) as store:
+        bound = at(4)._replace(kind=EventKind.BOUND, peer_id=b"12D3KooW")
+        await store.append([at(2), bound], to(5))
+        assert list(await store.peer_bindings()) == [bound]
+
+
 async def test_a_file_outlives_the_process_and_knows_whose_events_it_has(tmp_path: Path) -> None:
     path = tmp_path / "events.sqlite"
     async with open_sqlite_history(path, CHAIN, b"contracts") as store:

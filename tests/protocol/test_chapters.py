@@ -11,6 +11,7 @@ from cddl_check import Rules
 
 from orrange_p2p.core import (
     accounts,
+    bitcoin_bonds,
     bond_proofs,
     book,
     certificates,
@@ -129,6 +130,20 @@ def test_the_table_of_matches() -> None:
             if target:
                 shown[MatchState[name], event] = MatchState[target.strip("`")]
     assert shown == TRANSITIONS
+
+
+def test_what_a_bond_on_bitcoin_is() -> None:
+    chapter = " ".join(text("13-bitcoin-bonds.md").split())
+    shown = [
+        (r"pays at least ([\d,]+) sat to the P2WSH", bitcoin_bonds.MIN_BOND_SATS),
+        (r"count the first (\d+) months that begin after", bitcoin_bonds.MONTHS_AHEAD),
+        (r"A block is read when (\d+) blocks are known", bitcoin_bonds.DEPTH),
+    ]
+    for pattern, number in shown:
+        (said,) = re.findall(pattern, chapter)
+        assert int(said.replace(",", "")) == number
+    assert bitcoin_bonds.BIND_WITHIN_S == 6 * 3600 and "less than six hours after" in chapter
+    assert bitcoin_bonds.MARGIN_S == 24 * 3600 and "of at most `t` less a day" in chapter
 
 
 def test_wire_names_are_class_names() -> None:

@@ -31,7 +31,7 @@ from orrange_p2p.core import (
 )
 from orrange_p2p.core.accounts import LiveOrder
 from orrange_p2p.core.bitcoin_bonds import bond_output, bond_script, parse_month
-from orrange_p2p.core.bond_proofs import BondProof, decode_proof, proof_digest
+from orrange_p2p.core.bond_proofs import BondProof, decode_bond_proof, proof_digest
 from orrange_p2p.core.book import REASON_NAMES
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
@@ -795,7 +795,7 @@ def test_scripts_of_bonds(case: Json) -> None:
 @pytest.mark.parametrize("case", cases("bitcoin_bond"))
 def test_proofs_of_bonds(case: Json) -> None:
     values = [octets(v) if isinstance(v, str) else v for v in case["proof"].values()]
-    proof = decode_proof(octets(case["input"]))
+    proof = decode_bond_proof(octets(case["input"]))
     assert proof == BondProof(*values) and proof.encode() == octets(case["input"])
     proof.verify(make_vectors.network())
     assert octets(case["digest"]) == proof_digest(
@@ -805,7 +805,7 @@ def test_proofs_of_bonds(case: Json) -> None:
 
 @pytest.mark.parametrize("case", cases("bitcoin_bond", "invalid"))
 def test_proofs_that_no_bond_has(case: Json) -> None:
-    must_fail(case, lambda: decode_proof(octets(case["input"])).verify(make_vectors.network()))
+    must_fail(case, lambda: decode_bond_proof(octets(case["input"])).verify(make_vectors.network()))
 
 
 @pytest.mark.parametrize("case", cases("schedule"))

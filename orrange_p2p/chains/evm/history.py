@@ -25,6 +25,8 @@ _STOOD: Final = keccak256(b"Stood(address,bytes32,address,bytes32,uint64)")
 _REGISTRY: Final = frozenset((BONDED, _UNBONDING, _BOUND, _SLASHED, _ALLOCATED, _STOOD))
 _SETTLEMENT: Final = frozenset((SETTLED, _DEFAULTED))
 _TOPICS: Final = (*sorted(_REGISTRY), *sorted(_SETTLEMENT))
+MAX_PEER_ID_BYTES: Final = 64
+"""As in the contract."""
 _SHAPES: Final = {
     BONDED: (2, 64),
     _UNBONDING: (2, 64),
@@ -103,7 +105,10 @@ def read(
             raise MalformedError("a log that the network's contracts do not emit")
         bitcoin_key = compressed(point) if point else b""
         kind = EventKind.BOUND
-        return ChainEvent(place, kind, time_s, owner, key, bitcoin_key=bitcoin_key)
+        peer_id = _octets(data, 0)
+        if len(peer_id) > MAX_PEER_ID_BYTES:
+            raise MalformedError("a log that the network's contracts do not emit")
+        return ChainEvent(place, kind, time_s, owner, key, bitcoin_key=bitcoin_key, peer_id=peer_id)
     return ChainEvent(place, EventKind.SLASHED, time_s, owner, key)
 
 

@@ -165,9 +165,18 @@ def is_same_request(first: bytes, second: bytes) -> bool:
     if first[:4] == _SELECTORS["stand(bytes32,address,bytes32,uint64)"]:
         both_stand = any(first[68:100]) == any(second[68:100])
         return both_stand and first[4:68] == second[4:68]
+    if first[:4] == _BIND and _bitcoin_key(first) != _bitcoin_key(second):
+        return False
     if first[:4] in (_SELECTORS["bond(uint128,uint64)"], _BIND):
         return first[4:36] == second[4:36]
     return first == second
+
+
+def _bitcoin_key(bind: bytes) -> bytes:
+    """Of a call that ``bind_call`` made."""
+    start = 4 + int.from_bytes(bind[68:100], "big")
+    size = int.from_bytes(bind[start : start + 32], "big")
+    return bind[start + 32 : start + 32 + size]
 
 
 def owner_of_call(key: Address) -> bytes:
