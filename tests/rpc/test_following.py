@@ -18,14 +18,18 @@ from test_eras import by_schedule, network_of, roster
 from test_handovers import ERAS, GENESIS, HANDOVERS, MARKET, NETWORK, TIMES, lived
 
 from orrange_p2p.client.light import LightClient, Verdict
+from orrange_p2p.client.light_trader import LightTrader
 from orrange_p2p.client.rosters import Trusted, keep_trusted, read_trusted
 from orrange_p2p.core import codec
 from orrange_p2p.core.checkpoints import CertifiedState
 from orrange_p2p.core.errors import ConfigError, DisagreementError, UnreachableError
 from orrange_p2p.core.handovers import Handover
-from orrange_p2p.core.ids import Era, TimeMs
+from orrange_p2p.core.ids import Address, Era, TimeMs
+from orrange_p2p.core.proofs import prove_account
 from orrange_p2p.core.roster import RosterRequest
 from orrange_p2p.rpc.http_server import http_listening
+from orrange_p2p.signers.memory import MemorySigner
+from orrange_p2p.store.memory import MemoryStore
 
 PAGE = 2
 """Handovers in an answer, so that it takes several."""
@@ -58,6 +62,12 @@ async def node(serve: Serve = honest, state: CertifiedState | None = None) -> As
     async def handovers(market: str, since: int) -> Any:
         asked.append(since)
         return {"handovers": ["0x" + one.encode().hex() for one in serve(since)]}
+
+    @app.get("/v1/logs/{author}")
+    async def log(author: str, market: str) -> Any:
+        name = Address(bytes.fromhex(author[2:]))
+        proof = prove_account(shown.certificate, shown.view.accounts, name)
+        return {"proof": "0x" + proof.encode().hex(), "entries": []}
 
     async with http_listening(app, "127.0.0.1", 0) as url:
         yield url, asked
@@ -148,6 +158,20 @@ async def test_a_server_that_breaks_the_chain_is_told_and_gone_around(
         assert why in found.words[0].reason
         with pytest.raises(UnreachableError, match="no node shows a state that holds"):
             await LightClient(GENESIS, [broken]).book(MARKET)
+
+
+async def test_who_trades_over_strangers_nodes_follows_as_well() -> None:
+    """What a node says of the own log counts by the witnesses of its era."""
+    author = MemorySigner((1).to_bytes(32, "big"))  # the network's first
+    account = NETWORK.nodes[0].replica.fold.accounts[author.address]
+    async with node() as (url, _), node(forges) as (broken, _):
+        light = LightTrader(GENESIS, MARKET, [broken, url], author, MemoryStore())
+        words = await light.open()
+        assert [word.verdict for word in words] == [Verdict.LIES, Verdict.SOUND]
+        assert 0 < light.next_seq <= account.next_seq
+        assert light.trusted[MARKET][:2] == trusted_of(certified().certificate.vouched_in)[:2]
+        with pytest.raises(UnreachableError, match="no node tells how far the log goes"):
+            await LightTrader(GENESIS, MARKET, [broken], author, MemoryStore()).open()
 
 
 async def test_a_state_of_an_era_that_is_over_is_stale() -> None:
