@@ -22,6 +22,8 @@ from orrange_p2p.core.operations import (
     TimeInForce,
 )
 from orrange_p2p.core.proofs import prove_order
+from orrange_p2p.core.reveals import last_era
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
@@ -331,7 +333,17 @@ def _era_status(node: Node, market: MarketNode) -> dict[str, Any]:
             {"witness": "0x" + seat.witness.hex(), "weight": seat.weight} for seat in roster.seats
         ],
         "no_roster": None if rosters is None else rosters.why_not,
+        "seat": _seat(node, roster),
     }
+
+
+def _seat(node: Node, roster: Roster) -> dict[str, int] | None:
+    """This node's own, and until which era its reveals last; None without one."""
+    seat = None if node.witness_address is None else roster.seat_of(node.witness_address)
+    if seat is None:
+        return None
+    last = last_era(seat.since, node.genesis.parameters.rounds_per_era)
+    return {"weight": seat.weight, "last_era": last}
 
 
 def _limits(market: MarketNode, authors: Iterable[Address]) -> list[dict[str, Any]]:

@@ -132,7 +132,7 @@ async def test_from_a_bond_to_a_seat(tmp_path: Path) -> None:
         await at.mined("bond", "80", "--days", "300")
         await at.said("allocate", MARKET, "witness", "all", *NOW)
         await at.mined("stand", MARKET)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while True:
                 status = await at.node.status()
                 if status["witnesses"][0]["weight"] > 1 and status["round"] > 8:
@@ -145,6 +145,7 @@ async def test_from_a_bond_to_a_seat(tmp_path: Path) -> None:
         # Its reveals are those of the chain that it stood with: the clock goes on.
         assert 1 <= stands["since"] <= status["era"]
         assert stands["last_era"] == stands["since"] + 1023
+        assert status["seat"] == {"weight": 1 << 20, "last_era": stands["last_era"]}
         await follow(at, tmp_path / "followed.json", status["era"])
 
 
@@ -154,7 +155,7 @@ async def follow(at: Home, kept: Path, era: int) -> None:
     network = str(at.node.directory.network)
     words = ["light", "book", "--network", network, "--node", url, "--followed", str(kept)]
     genesis = at.node.directory.load_genesis()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             done = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, [*words, "--json"])
             assert done.exit_code == 0, done.output
@@ -271,7 +272,7 @@ async def test_where_there_is_nothing_to_bond_in() -> None:
 
 async def until_read(at: Home, what: str) -> Any:
     """Until final blocks show it."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             said = await at.said("status")
             if said[what]:
