@@ -15,7 +15,7 @@ from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, EventKind, day_of, histories
 from orrange_p2p.core.ids import MAX_UINT63, ZERO32, Address, Era, MarketId
 from orrange_p2p.core.reputation import Place
-from orrange_p2p.core.reveals import last_era
+from orrange_p2p.core.reveals import CHAIN_LENGTH
 from orrange_p2p.core.roster import (
     CAP_FROM,
     MAX_STANDINGS,
@@ -187,7 +187,7 @@ class Election:
             stands = owner.stands.get(market)
             if stands is None or stands.key not in backed or stands.since > era:
                 continue
-            if era > last_era(stands.since, rounds):
+            if (era - stands.since + 1) * rounds > CHAIN_LENGTH:
                 continue  # its chain has no reveals for all of the era
             worth = backed[stands.key].reputation
             found.append(Candidate(stands.key, worth, stands.anchor, Era(stands.since)))

@@ -18,11 +18,6 @@ CHAIN_LENGTH: Final = 1 << 20
 _STRIDE: Final = 1 << 10
 
 
-def last_era(since: int, rounds_per_era: int) -> int:
-    """The last era that a chain which begins with ``since`` reaches over."""
-    return since + CHAIN_LENGTH // rounds_per_era - 1
-
-
 class RevealChain:
     """The witness's own side: derives any reveal from the secret.
 

@@ -22,7 +22,7 @@ from orrange_p2p.core.operations import (
     TimeInForce,
 )
 from orrange_p2p.core.proofs import prove_order
-from orrange_p2p.core.reveals import last_era
+from orrange_p2p.core.reveals import CHAIN_LENGTH
 from orrange_p2p.core.roster import Roster
 from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
@@ -342,8 +342,8 @@ def _seat(node: Node, roster: Roster) -> dict[str, int] | None:
     seat = None if node.witness_address is None else roster.seat_of(node.witness_address)
     if seat is None:
         return None
-    last = last_era(seat.since, node.genesis.parameters.rounds_per_era)
-    return {"weight": seat.weight, "last_era": last}
+    lasts = CHAIN_LENGTH // node.genesis.parameters.rounds_per_era
+    return {"weight": seat.weight, "last_era": seat.since + lasts - 1}
 
 
 def _limits(market: MarketNode, authors: Iterable[Address]) -> list[dict[str, Any]]:

@@ -259,12 +259,8 @@ def seeds(target: str) -> Iterator[bytes]:
         for case in _cases("evidence"):
             first, second = _octets(case["input"]["first"]), _octets(case["input"]["second"])
             yield bytes([case["input"]["kind"]]) + len(first).to_bytes(2, "big") + first + second
-    elif target == "handover":
-        for case in json.loads((VECTORS / "checkpoint.json").read_text(encoding="utf-8"))["valid"]:
-            checkpoint = codec.decode_canonical(_octets(case["input"]), CODEC_BYTES)
-            yield codec.encode((checkpoint[0], _ROSTER.encode()))
     elif target == "roster":
-        yield _ROSTER.encode()
+        yield from (_octets(case["known"]) for case in _valid("handover"))
     elif target == "part":
         for case in _cases("checkpoint"):
             for part in case.get("parts", {}).values():
@@ -291,6 +287,12 @@ def seeds(target: str) -> Iterator[bytes]:
 _FILES: Final = dict.fromkeys(
     ("sync_request", "sync_reply", "sync_checkpoint_page", "sync_parts"), "sync"
 )
+
+
+def _valid(file: str) -> list[dict[str, Any]]:
+    valid = json.loads((VECTORS / f"{file}.json").read_text(encoding="utf-8"))["valid"]
+    assert isinstance(valid, list)
+    return valid
 
 
 def _cases(file: str, suffix: str = "") -> Iterator[dict[str, Any]]:
