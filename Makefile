@@ -50,9 +50,9 @@ demo: $(VENV)/.editable
 	@$(BIN)/orrange demo $(ARGS)
 
 # Half of the time the tests wait for other processes, so two files run at once; each as a whole,
-# for the sake of what its tests share.
+# for the sake of what its tests share, in the order that tests/conftest.py gives them.
 test: setup check
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.editable $(VENV)/.dev
 	@$(BIN)/ruff check

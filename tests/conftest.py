@@ -1,7 +1,40 @@
-"""Stops the run when compiled modules would hide the sources under test."""
+"""Stops the run when compiled modules would hide the sources under test, and begins with the tests
+that take long."""
+
+from pathlib import Path
+from typing import Final
 
 import pytest
 from compile_core import ROOT, stale_modules
+
+LONG: Final = (
+    "contracts/test_evm_contracts.py",
+    "cli/test_demo.py",
+    "swaps/test_swapping.py",
+    "cli/test_demo_eras.py",
+    "sim/test_run.py",
+    "rpc/test_page.py",
+    "chaos/test_chaos.py",
+    "daemon/test_backup.py",
+    "cli/test_wallet.py",
+    "daemon/test_hostile.py",
+    "daemon/test_joining.py",
+    "rpc/test_light_trader.py",
+    "sim/test_results.py",
+    "daemon/test_node.py",
+    "rpc/test_http_api.py",
+    "swaps/test_watchtower.py",
+    "p2p/test_stock_faults.py",
+    "daemon/test_hostile_process.py",
+)
+"""Files that take twenty seconds or more, the longest first. A worker runs a file as a whole: one
+that began last would leave the other worker idle."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_configure() -> None:

@@ -58,6 +58,7 @@ def make_network(
     *,
     registry: Address = NO_CONTRACT,
     settlement: Address = NO_CONTRACT,
+    bitcoin_bonds: str = "",
     **config: Any,
 ) -> Genesis:
     """Directories ``base/node-0`` .. with keys, one network of them all, and configurations.
@@ -85,6 +86,7 @@ def make_network(
         authors=tuple(Author(address, 0) for address in sorted(authors)),
         markets=(market,),
         settlement=settlement,
+        bitcoin_bonds=bitcoin_bonds,
     )
     for directory in directories:
         datadir.write_network(directory, genesis)

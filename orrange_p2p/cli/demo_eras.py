@@ -20,7 +20,7 @@ from orrange_p2p.cli.chronicle import Chronicle
 from orrange_p2p.cli.cluster import NodeProcess
 from orrange_p2p.core.errors import WorldError
 from orrange_p2p.core.genesis import Genesis, Market, Parameters
-from orrange_p2p.core.ids import ZERO32, Address, Amount, Era
+from orrange_p2p.core.ids import Address, Amount, Era
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.chain_config import parse_chains
 from orrange_p2p.daemon.config import DataDir
@@ -205,8 +205,8 @@ class EraRun:
         with trio.move_on_after(WAIT_S) as deadline:
             await self._until(nodes, chronicle, lambda era: era.era >= 1)
             self._tell("Era 1: two have joined. Node 0 steps back, node 1 signs twice ...")
-            leaver = self._witness(LEAVER)
-            await bonds.stand([Candidacy(owners[LEAVER], market, leaver, ZERO32, Era(0))])
+            step = {"kind": "unstand", "market": "0x" + market.hex(), "id": "back"}
+            await nodes[LEAVER].client.call("registry_send", step)  # `orrange registry unstand`
             await self._until(
                 nodes, chronicle, lambda era: set(era.witnesses) == set(map(_hex, remaining))
             )

@@ -19,7 +19,7 @@ from orrange_p2p.cli.options import (
     wants_json,
 )
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.genesis import Genesis, Witness
 from orrange_p2p.core.ids import TimeMs
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.api_config import LISTEN_EXAMPLE, parse_api
@@ -140,12 +140,19 @@ def command(
         make_seed(directory, entered, words)
         made.append(directory.seed)
     keys = open_keys(config, lambda: entered)
-    network = network or there or _development(keys)
+    network = network or there
+    markets = (datadir.DEVELOPMENT_MARKET,) if network is None else network.markets
+    # Once for the network and for the report: it takes a while.
+    witness = datadir.witness_of(keys, markets) if config.is_witness else None
+    if network is None:
+        if witness is None:
+            raise ConfigError(f"{directory.config} has no role witness, which --dev needs: add it")
+        network = datadir.development_genesis([witness], TimeMs(time.time_ns() // 1_000_000))
     if datadir.write_network(directory, network):
         made.append(directory.network)
     if datadir.write_config(config):
         made.append(directory.config)
-    report = _report(config, keys, network, made)
+    report = _report(config, keys, network, witness, made)
     if config != wanted:
         report["notes"].append(f"{directory.config} was there and stays as it is; edit it")
     if wants_json(as_json):
@@ -154,25 +161,19 @@ def command(
         _show(report)
 
 
-def _development(keys: Keys) -> Genesis:
-    witness = datadir.witness_of(keys, [datadir.DEVELOPMENT_MARKET])
-    return datadir.development_genesis([witness], TimeMs(time.time_ns() // 1_000_000))
-
-
-def _report(config: NodeConfig, keys: Keys, network: Genesis, made: list[Path]) -> dict[str, Any]:
+def _report(
+    config: NodeConfig, keys: Keys, network: Genesis, witness: Witness | None, made: list[Path]
+) -> dict[str, Any]:
     """What there is now, in the words of JSON."""
     directory = config.data_dir
     notes = []
-    witness = None
-    if config.is_witness:
-        witness = datadir.witness_of(keys, network.markets)
-        if witness not in network.witnesses:
-            anchors = ", ".join(f'"0x{anchor.hex()}"' for anchor in witness.anchors)
-            notes.append(
-                "this witness is not one of the network; whoever keeps its network file may add:\n"
-                f'[[witnesses]]\naddress = "0x{witness.address.hex()}"\n'
-                f"weight = {witness.weight}\nanchors = [{anchors}]"
-            )
+    if witness is not None and witness not in network.witnesses:
+        anchors = ", ".join(f'"0x{anchor.hex()}"' for anchor in witness.anchors)
+        notes.append(
+            "this witness is not one of the network; whoever keeps its network file may add:\n"
+            f'[[witnesses]]\naddress = "0x{witness.address.hex()}"\n'
+            f"weight = {witness.weight}\nanchors = [{anchors}]"
+        )
     traders = [signer.address for signer in keys.traders()] if config.is_trader else []
     keep = "`orrange keys mnemonic` shows the 24 words that are all of the keys: write them down."
     if not directory.seed.exists():

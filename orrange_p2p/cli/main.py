@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "swaps": "List, show, export and resume swaps over two chains.",
     "watchtower": "End swaps of parties that are away, by their bundles.",
     "wallet": "Show coins on chains; approve, wrap, unwrap and send them.",
+    "bond": "Lock bitcoin for a reputation; prove, verify, take it home.",
+    "registry": "Bond, bind keys, back them, stand for witness; take bonds out.",
     "check-token": "May a market list this token? Ask its contract.",
     "proof": "Show one order by the word of the witnesses.",
     "light": "Show a market by its witnesses' word, whoever tells it.",

@@ -13,6 +13,7 @@ from orrange_p2p.cli.markets import ChosenMarket
 WHY: Final = {
     "rate": "too many operations at once: the allowance refills every round",
     "open_orders": "as many orders are open as an author may have",
+    "exposure": "more would be at stake than the bond answers for (`orrange status`)",
     "expired": "its time was over",
     "cancelled": "a later operation of the same epoch took it back",
     "session": "the session key is not delegated to, or its cap is reached",
@@ -25,6 +26,7 @@ WHY: Final = {
     "slippage": "nothing more within its slippage",
     "frozen": "the author is frozen: its key signed two entries of one number",
     "unsettled": "a match of it was not accepted by both sides",
+    "evicted": "no room was left for it: in the lane of those without reputation, or in a new era",
 }
 
 

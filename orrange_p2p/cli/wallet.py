@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 import click
 
 from orrange_p2p.cli.ask import ask
-from orrange_p2p.cli.confirm import confirm, dry_run_option, told, yes_option
+from orrange_p2p.cli.confirm import confirm, told
 from orrange_p2p.cli.options import (
     ask_passphrase,
     data_dir_option,
@@ -21,17 +20,15 @@ from orrange_p2p.cli.options import (
     passphrase_option,
     wants_json,
 )
+from orrange_p2p.cli.sending import ASK_S, FAILURES, sending, tell, wait
 from orrange_p2p.core.addresses import parse_address, show_address
-from orrange_p2p.core.errors import ConfigError, DeadlineError, WorldError
+from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.units import parse_amount, show_amount
 from orrange_p2p.daemon.config import load_config
 from orrange_p2p.daemon.traders import add_trader, import_trader
 
 UNLIMITED: Final = (1 << 256) - 1
-LOOK_S: Final = 0.5
-ASK_S: Final = 30.0
-_FOR_EVER: Final = ("final", "failed", "dropped", "reverted")
 
 
 @click.group("wallet")
@@ -45,29 +42,11 @@ def command() -> None:
     """
 
 
-_spends: list[Callable[[Any], Any]] = [
-    click.option("--chain", metavar="CHAIN", help="Such as eip155:1; needed if there are several."),
-    click.option("--trader", type=click.IntRange(1), default=1, show_default=True),
-    click.option("--id", "name", help="Of an earlier call, to be sure that it is done once."),
-    click.option(
-        "--wait",
-        "wait_s",
-        type=click.FloatRange(0, 3600),
-        default=120.0,
-        show_default=True,
-        help="Seconds to wait until it is final; 0: none.",
-    ),
-    yes_option,
-    dry_run_option,
-    data_dir_option,
-    json_option,
-]
-
-
 def _spending(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_spends):
-        function = option(function)
-    return function
+    chain = click.option(
+        "--chain", metavar="CHAIN", help="Such as eip155:1; needed if there are several."
+    )
+    return chain(sending(function))
 
 
 @command.command("new")
@@ -222,7 +201,7 @@ def sent(name: str, chain: str | None, data_dir: Path, as_json: bool) -> None:
     if wants_json(as_json):
         echo_json({"id": name, **status})
     else:
-        _tell(status)
+        tell(status)
 
 
 def _row(how: Mapping[str, Any], named: str) -> dict[str, Any]:
@@ -283,45 +262,13 @@ def _send(
     confirm(how["yes"])
     status = ask(data_dir, "wallet_send", {**params, "id": name}, timeout_s=ASK_S)
     told(f"Sent as {status['tx_hash']} (id {name}).", as_json)
-    status = _wait(data_dir, {"chain": row["chain"], "id": name}, status, how["wait_s"], as_json)
+    status = wait(data_dir, {"chain": row["chain"], "id": name}, status, how["wait_s"], as_json)
     if as_json:
         echo_json({"id": name, **status})
     else:
-        _tell(status)
-    if status["state"] in ("failed", "dropped", "reverted"):
+        tell(status)
+    if status["state"] in FAILURES:
         raise SystemExit(1)
-
-
-def _wait(
-    data_dir: Path,
-    params: Mapping[str, Any],
-    status: dict[str, Any],
-    wait_s: float,
-    as_json: bool,
-) -> dict[str, Any]:
-    deadline = time.monotonic() + wait_s
-    seen = ""
-    while status["state"] not in _FOR_EVER:
-        if time.monotonic() >= deadline:
-            if not wait_s:
-                return status
-            raise DeadlineError(
-                f"it is not final after {wait_s:g} s, and goes on: "
-                f"`orrange wallet sent {params['id']}` tells how far it is"
-            )
-        time.sleep(LOOK_S)
-        status = ask(data_dir, "wallet_sent", params, timeout_s=ASK_S)
-        now = f"{status['state']}, {status['note'] or ''}".rstrip(", ")
-        if now != seen:
-            told(f"  {now}", as_json)
-            seen = now
-    return status
-
-
-def _tell(status: Mapping[str, Any]) -> None:
-    where = f" in block {status['block']}" if status["block"] else ""
-    fee = f", fee {show_amount(int(status['fee']), 18)} coins" if status["block"] else ""
-    click.echo(f"{status['state']}{where}{fee}  {status['tx_hash']}")
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:

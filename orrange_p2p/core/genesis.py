@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from orrange_p2p.core import codec
-from orrange_p2p.core.assets import check_asset, evm_chain_id
+from orrange_p2p.core.assets import check_asset, check_chain, evm_chain_id
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.ids import (
     MAX_UINT63,
@@ -175,11 +175,17 @@ class Genesis:
     markets: tuple[Market, ...]
     settlement: Address = NO_ADDRESS
     """The network's ``Settlement`` on the home chain, which reputation reads; zero if none."""
+    bitcoin_bonds: str = ""
+    """CAIP-2 id of the Bitcoin chain whose bonds count; empty: none do."""
+    bitcoin_rate_numerator: int = 1
+    bitcoin_rate_denominator: int = 1
+    """Micro-units of the bond asset per satoshi, as a fraction; no oracle."""
 
     def __attrs_post_init__(self) -> None:
         evm_chain_id(self.home_chain)
         if len(self.settlement) != 20:
             raise ConfigError("settlement must be an address")
+        self._check_bitcoin()
         if not 1 <= len(self.name.encode()) <= 64 or not self.name.isprintable():
             raise ConfigError("the network's name must have 1 .. 64 bytes of printable text")
         if len(self.registry) != 20 or not 0 <= self.start_ms <= MAX_UINT63:
@@ -205,8 +211,24 @@ class Genesis:
             if sizes != [32] * len(self.markets):
                 raise ConfigError("a witness needs one anchor for each market, 32 bytes, in order")
 
+    def _check_bitcoin(self) -> None:
+        _at_least_one(self, "bitcoin_rate_numerator", "bitcoin_rate_denominator")
+        if not self.bitcoin_bonds:
+            if self._bitcoin_rate != (1, 1):
+                raise ConfigError("a rate of bitcoin says nothing without bitcoin_bonds")
+            return
+        if not check_chain(self.bitcoin_bonds).startswith("bip122:"):
+            raise ConfigError(f"bitcoin_bonds {self.bitcoin_bonds!r} must be a chain 'bip122:...'")
+        if not any(self.registry):
+            raise ConfigError("bitcoin_bonds needs a registry, in which their keys are bound")
+
+    @property
+    def _bitcoin_rate(self) -> tuple[int, int]:
+        return (self.bitcoin_rate_numerator, self.bitcoin_rate_denominator)
+
     def encode(self) -> bytes:
-        """The canonical record."""
+        """The canonical record: with an item more where bonds on Bitcoin count."""
+        bitcoin = ((self.bitcoin_bonds, *self._bitcoin_rate),) if self.bitcoin_bonds else ()
         return codec.encode(
             (
                 self.name,
@@ -219,6 +241,7 @@ class Genesis:
                 tuple(attrs.astuple(author) for author in self.authors),
                 tuple(attrs.astuple(market) for market in self.markets),
                 self.settlement,
+                *bitcoin,
             )
         )
 

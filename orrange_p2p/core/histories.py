@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec, reputation
 from orrange_p2p.core.assets import evm_chain_id
+from orrange_p2p.core.bitcoin_bonds import BIND_WITHIN_S, BitcoinBond, bonds_digest, known_at
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.reputation import Bond, Default, History, Place, Score, Settled, Term
@@ -22,7 +23,7 @@ __all__ = ["ChainEvent", "EventKind", "Standings", "day_of", "histories", "stand
 
 DAY_S: Final = 86_400
 NOBODY: Final = Address(bytes(20))
-_RECORD: Final = Struct(">QQBQ20s20s32s32s32s32s32sQQ")
+_RECORD: Final = Struct(">QQBQ20s20s32s32s32s32s32sQQ33s")
 _HASHED_AT_ONCE: Final = 1024
 
 
@@ -34,7 +35,7 @@ class EventKind(enum.IntEnum):
     UNBONDING = 1
     """``amount`` of the bond of ``subject`` is on its way out."""
     BOUND = 2
-    """The key ``other`` acts for ``subject``."""
+    """The key ``other`` acts for ``subject``, and so does ``bitcoin_key`` if there is one."""
     SLASHED = 3
     """The key ``other`` of ``subject`` was convicted."""
     SETTLED = 4
@@ -67,6 +68,10 @@ class ChainEvent(NamedTuple):
     anchor: bytes = b""
     since: int = 0
     """The era whose round 0 is position 0 of the reveal chain."""
+    bitcoin_key: bytes = b""
+    """Compressed, 33 bytes: bonds on Bitcoin that are locked by it are the subject's."""
+    peer_id: bytes = b""
+    """Where the subject's node is found, as text: its own claim, and it scores nothing."""
 
 
 def day_of(time_s: int) -> int:
@@ -77,22 +82,34 @@ def day_of(time_s: int) -> int:
 class _Making:
     """A history in the making."""
 
-    __slots__ = ("bonds", "defaults", "forked", "locked_until_s", "registered_s", "settled")
+    __slots__ = (
+        "bitcoin",
+        "bonds",
+        "defaults",
+        "forked",
+        "locked_until_s",
+        "registered_s",
+        "settled",
+    )
 
     def __init__(self) -> None:
         self.registered_s: int | None = None
         self.bonds: list[tuple[Place, int]] = []
         """What is left of each in smallest units, oldest first."""
         self.locked_until_s = 0
+        self.bitcoin: list[Bond] = []
         self.settled: list[Settled] = []
         self.defaults: list[Default] = []
         self.forked = False
 
 
-def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, History]:
+def histories(
+    genesis: Genesis, events: Iterable[ChainEvent], bonds: Iterable[BitcoinBond] = ()
+) -> dict[Address, History]:
     """The history of every account that the events name. What a bound key traded, or did not pay,
     counts for its owner, also from before, since it is bound for ever. A bond counts for whoever
-    bonded it: no other account's is taken for what the account's keys do."""
+    bonded it: no other account's is taken for what the account's keys do. ``bonds``: on Bitcoin,
+    those that count at the pinned block."""
     ordered = sorted(events)
     owner_of = {event.other: event.subject for event in ordered if event.kind is EventKind.BOUND}
     rates = _Rates(genesis)
@@ -131,8 +148,27 @@ def histories(genesis: Genesis, events: Iterable[ChainEvent]) -> dict[Address, H
         elif kind is EventKind.SLASHED:
             one.bonds.clear()
             one.forked = True
+    bound = _bound_on_bitcoin(ordered)
+    for bond in sorted(bonds):
+        binding = bound.get(bond.key)
+        if binding is not None and binding.time_s < bond.time_s + BIND_WITHIN_S:
+            of(binding.subject).bitcoin.append(_bitcoin_bond(genesis, bond))
     unit = genesis.parameters.bond_unit
     return {account: _history(account, one, unit) for account, one in making.items()}
+
+
+def _bound_on_bitcoin(ordered: Iterable[ChainEvent]) -> dict[bytes, ChainEvent]:
+    """The first binding of each Bitcoin key: a coin does not count for two."""
+    bound: dict[bytes, ChainEvent] = {}
+    for event in ordered:
+        if event.kind is EventKind.BOUND and event.bitcoin_key:
+            bound.setdefault(event.bitcoin_key, event)
+    return bound
+
+
+def _bitcoin_bond(genesis: Genesis, bond: BitcoinBond) -> Bond:
+    amount = bond.sats * genesis.bitcoin_rate_numerator // genesis.bitcoin_rate_denominator
+    return Bond(bond.place, amount, day_of(bond.locked_until_s), True)
 
 
 def _history(account: Address, one: _Making, unit: int) -> History:
@@ -142,7 +178,7 @@ def _history(account: Address, one: _Making, unit: int) -> History:
         account,
         # Who never registered is no day old at any time.
         (1 << 62) if one.registered_s is None else day_of(one.registered_s),
-        tuple(bonds),
+        (*bonds, *one.bitcoin),
         tuple(one.settled),
         tuple(one.defaults),
         one.forked,
@@ -215,6 +251,17 @@ class Standings(NamedTuple):
     digest: bytes
     """Equal at two nodes that read the same events and score them alike, and at no others."""
 
+    def of_peers(self, bindings: Iterable[ChainEvent]) -> dict[str, int]:
+        """Scores by the peer ids that owners bound their keys with; the best of several."""
+        scores = {one.account: one.total for one in self.scores}
+        found: dict[str, int] = {}
+        for event in bindings:
+            score = scores.get(event.subject, 0)
+            if score > 0 and event.peer_id.isascii():
+                name = event.peer_id.decode("ascii")
+                found[name] = max(score, found.get(name, 0))
+        return found
+
     def terms(self, account: Address) -> tuple[Term, ...]:
         """What the account's score is made of, event by event."""
         history = self.histories.get(account)
@@ -222,25 +269,39 @@ class Standings(NamedTuple):
 
 
 def standings(
-    genesis: Genesis, chain: str, block: int, hash: bytes, time_s: int, events: Iterable[ChainEvent]
+    genesis: Genesis,
+    chain: str,
+    block: int,
+    hash: bytes,
+    time_s: int,
+    events: Iterable[ChainEvent],
+    bonds: Iterable[BitcoinBond] = (),
 ) -> Standings:
-    """The scores of all accounts at a block, from the events up to it."""
+    """The scores of all accounts at a block, from the events up to it and the bonds on Bitcoin that
+    count then."""
     day = day_of(time_s)
     known = sorted([event for event in events if event.place.block <= block])
-    made = histories(genesis, known)
+    counted = known_at(bonds, time_s)
+    made = histories(genesis, known, counted)
     scores = tuple([reputation.score(made[account], day) for account in sorted(made)])
-    return Standings(chain, block, hash, day, scores, made, table_digest(day, scores, known))
+    digest = table_digest(day, scores, known, counted)
+    return Standings(chain, block, hash, day, scores, made, digest)
 
 
-def table_digest(day: int, scores: Iterable[Score], events: Iterable[ChainEvent]) -> bytes:
-    """SHA-256 of all scores, ascending by account, and of the events that they follow from,
-    ascending by place."""
+def table_digest(
+    day: int,
+    scores: Iterable[Score],
+    events: Iterable[ChainEvent],
+    bonds: Iterable[BitcoinBond] = (),
+) -> bytes:
+    """SHA-256 of all scores, ascending by account, and of the events and the bonds on Bitcoin that
+    they follow from, ascending by place."""
     rows = [(one.account, *[_word(sum) for sum in one[1:5]], one.age_days) for one in scores]
-    return sha256(codec.encode((day, rows, events_digest(events)))).digest()
+    return sha256(codec.encode((day, rows, events_digest(events), bonds_digest(bonds)))).digest()
 
 
 def events_digest(events: Iterable[ChainEvent]) -> bytes:
-    """SHA-256 of events, each in full, in the order that they come in."""
+    """SHA-256 of events, each in full but for peer ids, in the order that they come in."""
     hashed = sha256()
     chain, prefix = "", b""
     records: list[bytes] = []
@@ -264,6 +325,7 @@ def events_digest(events: Iterable[ChainEvent]) -> bytes:
                 event.lots.to_bytes(32, "big"),
                 event.until_s,
                 event.since,
+                event.bitcoin_key,
             )
         )
         if len(records) >= _HASHED_AT_ONCE:

@@ -28,13 +28,15 @@ class RevealChain:
         if len(secret) != 32:
             raise ValueError("the secret of a reveal chain is 32 bytes")
         self.length = length
-        self._marks: dict[int, bytes] = {}
+        last = length - 1
         link = sha256(b"orrange/reveal/1" + secret).digest()
-        for position in range(length - 1, -1, -1):
-            if position % _STRIDE == 0 or position == length - 1:
-                self._marks[position] = link
-            link = sha256(link).digest()
-        self.anchor = link
+        self._marks = {last: link}
+        for start in range(last - last % _STRIDE, -1, -_STRIDE):
+            for _ in range(last - start):
+                link = sha256(link).digest()
+            self._marks[start] = link
+            last = start
+        self.anchor = sha256(link).digest()
         """32 bytes for genesis."""
         self._block: tuple[int, list[bytes]] = (-1, [])
 

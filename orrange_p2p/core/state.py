@@ -40,6 +40,22 @@ class Leaves(NamedTuple):
     """Encoded ``Terms`` of matches that a side has accepted, by their SHA-256."""
 
 
+class Allowance(NamedTuple):
+    """What is left to an owner."""
+
+    owner: Address
+    in_lane: bool
+    """It has no share of its own: ``operations`` and ``share`` are those of the lane."""
+    halved: bool
+    operations: int
+    """Places and amends that the bucket has tokens for."""
+    orders: int
+    """Live ones."""
+    stake: int | None
+    """Lots times ticks; None where nobody is elected."""
+    share: limits.Share
+
+
 class StateView(NamedTuple):
     """A state as it was after an epoch, for as long as anyone keeps it."""
 
@@ -200,6 +216,31 @@ class MarketState:
         if not self._elects:
             return self._flat
         return self._lane_share if owner.in_lane else self._shares[owner.address]
+
+    def allowance(self, author: Address) -> Allowance:
+        """What an author may still do, after the last epoch."""
+        account = self.accounts.get(author)
+        if account is None:
+            account = Account(author, self._reputations.get(author, 0), 0, self.rounds)
+            account.in_lane = self._is_lanes(author)
+            account.tokens = self.share_of(account).burst
+        owner = account.owner
+        share = self.share_of(owner)
+        bucket = self.accounts.get(limits.LANE) if owner.in_lane else owner
+        halved = owner.halved_until > self.epoch
+        tokens = share.burst
+        if bucket is not None:
+            elapsed = self.rounds - bucket.tokens_round
+            tokens = share.refilled(bucket.tokens, elapsed, halved and not owner.in_lane)
+        return Allowance(
+            owner.address,
+            owner.in_lane,
+            halved,
+            tokens // limits.UNIT,
+            owner.owned_orders,
+            limits.stake_of(owner) if self._elects else None,
+            share,
+        )
 
     def _is_lanes(self, author: Address) -> bool:
         return self._elects and author not in self._shares

@@ -33,6 +33,14 @@ def is_public_key(octets: bytes) -> bool:
     return True
 
 
+def address_of_key(octets: bytes) -> bytes:
+    """The address of an encoded public key; raises ``SignatureError`` if it is none."""
+    try:
+        return address_of(PublicKey(octets))
+    except ValueError:
+        raise SignatureError("not a public key of the curve") from None
+
+
 def sign(key: PrivateKey, digest: bytes) -> bytes:
     """Sign a 32-byte digest. The library already normalises to low s."""
     signature = key.sign_recoverable(digest, hasher=None)

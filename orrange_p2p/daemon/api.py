@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from attrs import asdict
@@ -83,6 +83,7 @@ class _Api:
                     **_market_status(market, node.logs_of(market)),
                     **_checkpoint_status(node, market),
                     **_era_status(node, market),
+                    "limits": _limits(market, node.logs_of(market)),
                     "no_ticks": _why_no_tick(node, market),
                     "settlement": await _settlement_status(market),
                     "no_settlement": _why_no_settlement(node, market),
@@ -311,6 +312,26 @@ def _era_status(node: Node, market: MarketNode) -> dict[str, Any]:
         ],
         "no_roster": None if rosters is None else rosters.why_not,
     }
+
+
+def _limits(market: MarketNode, authors: Iterable[Address]) -> list[dict[str, Any]]:
+    """What our traders may still do. Stakes are in smallest units of quote."""
+    tick_size, rows = market.market.tick_size, []
+    for author in authors:
+        left = market.replica.fold.allowance(author)
+        row = {
+            "author": "0x" + author.hex(),
+            "in_lane": left.in_lane,
+            "halved": left.halved,
+            "operations_left": left.operations,
+            "orders": left.orders,
+            "most_orders": left.share.most_orders(left.halved),
+        }
+        if left.stake is not None:
+            most = "order_stake" if left.in_lane else "most_stake"
+            row |= {"stake": str(left.stake * tick_size), most: str(left.share.stake * tick_size)}
+        rows.append(row)
+    return rows
 
 
 def _checkpoint_status(node: Node, market: MarketNode) -> dict[str, Any]:

@@ -172,6 +172,11 @@ class DataDir:
         return self.path / "history.sqlite"
 
     @property
+    def bonds(self) -> Path:
+        """The bonds on Bitcoin that count in the network: they can be read again."""
+        return self.path / "bonds.sqlite"
+
+    @property
     def bundles(self) -> Path:
         """What it takes to end the open swaps on an empty machine."""
         return self.path / "swaps"

@@ -15,6 +15,7 @@ import trio
 
 from orrange_p2p.chains.evm import history
 from orrange_p2p.chains.evm.chain import EvmChain
+from orrange_p2p.core.bitcoin_bonds import BitcoinBond
 from orrange_p2p.core.election import Election
 from orrange_p2p.core.errors import (
     ConfigError,
@@ -29,8 +30,9 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, Standings, standings
-from orrange_p2p.core.ids import TimeMs
+from orrange_p2p.core.ids import PeerId, TimeMs
 from orrange_p2p.core.roster import Pin
+from orrange_p2p.daemon.bond_reader import BondReader
 from orrange_p2p.ports.chain import Block, Log
 from orrange_p2p.ports.history import HistoryStore, ReadTo
 
@@ -54,11 +56,25 @@ class Indexer:
     """Of a network's home chain."""
 
     def __init__(
-        self, genesis: Genesis, chain: EvmChain, store: HistoryStore, page_blocks: int = PAGE_BLOCKS
+        self,
+        genesis: Genesis,
+        chain: EvmChain,
+        store: HistoryStore,
+        page_blocks: int = PAGE_BLOCKS,
+        bonds: BondReader | None = None,
     ) -> None:
-        """Raises ``ConfigError`` for a network without a registry."""
+        """``bonds``: reads those on Bitcoin, of the keys in the same store. Raises ``ConfigError``
+        for a network without a registry, and where bonds on Bitcoin count and nothing reads them.
+        """
         if not contracts_of(genesis):
             raise ConfigError("this network has no registry: there is nothing to read")
+        counted = genesis.bitcoin_bonds
+        if counted and bonds is None:
+            raise ConfigError(
+                f"network {genesis.name!r} counts bonds on {counted}, and this node does not read "
+                f'it: name its endpoint under [chain."{counted}"]'
+            )
+        self.bonds = bonds if counted else None
         self._genesis = genesis
         self._chain = chain
         self._store = store
@@ -95,12 +111,15 @@ class Indexer:
                 await trio.sleep(LOOK_S)
 
     async def catch_up(self) -> ReadTo:
-        """Read up to the newest final block; that one. Errors as ``step``'s."""
+        """Read up to the newest final block, that one is the answer; then bonds on Bitcoin. Errors
+        as ``step``'s."""
         told = trio.current_time()
         while not await self.step():
             if self.read_to is not None and trio.current_time() > told + TELL_S:
                 told = trio.current_time()
                 log.info("indexing", block=self.read_to.block)
+        if self.bonds is not None:
+            await self.bonds.catch_up()
         assert self.read_to is not None
         return self.read_to
 
@@ -176,8 +195,28 @@ class Indexer:
         block = await self._chain.agreed_block(pin.block)
         if block.hash != pin.hash:
             raise InvalidError(f"block {pin.block} of the home chain is another one")
+        bonds = await self._bonds(block.time_s)
         events = await self._store.events(pin.block)
-        return await trio.to_thread.run_sync(Election, self._genesis, pin, block.time_s, events)
+        return await trio.to_thread.run_sync(
+            Election, self._genesis, pin, block.time_s, events, bonds
+        )
+
+    async def _bonds(self, time_s: int) -> Sequence[BitcoinBond]:
+        return () if self.bonds is None else await self.bonds.bonds(time_s)
+
+    async def scores_of_peers(self) -> dict[PeerId, int]:
+        """What the owners of other nodes are worth, as far as they say which those are. Errors as
+        ``standings``'s."""
+        bindings = await self._store.peer_bindings()
+        if not bindings:
+            return {}
+        made = await self.standings()
+        found = made.of_peers(bindings)
+        return {PeerId(name): score for name, score in found.items()}
+
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        """Which Bitcoin keys were bound, in the order in which they were."""
+        return await self._store.bitcoin_bindings()
 
     def _not_yet(self) -> WorldError:
         reason = f": {self.why_not}" if self.why_not else ""
@@ -193,7 +232,8 @@ class Indexer:
         if block is not None and block != last.block:
             found = await self._chain.agreed_block(block)
             pin = ReadTo(found.number, found.hash, found.time_s)
+        bonds = await self._bonds(pin.time_s)
         events = await self._store.events(pin.block)
         return await trio.to_thread.run_sync(
-            standings, self._genesis, self._chain.chain_id, *pin, events
+            standings, self._genesis, self._chain.chain_id, *pin, events, bonds
         )

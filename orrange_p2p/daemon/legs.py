@@ -34,7 +34,7 @@ async def open_legs(
             path.parent.mkdir(mode=0o700, exist_ok=True)
             store = await stack.enter_async_context(open_sqlite_bitcoin(path, bitcoin.chain))
             legs[bitcoin.chain] = await stack.enter_async_context(
-                open_bitcoin_leg(bitcoin, store, keys.bitcoin_key)
+                open_bitcoin_leg(bitcoin, store, keys.bitcoin_key, traders=len(traders))
             )
         yield legs
 

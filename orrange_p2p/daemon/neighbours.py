@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -140,6 +140,11 @@ class Neighbours:
         peer_id = name_of(address)
         if peer_id and peer_id != self._transport.peer_id:
             self._book.remember(peer_id).add([address])
+
+    def favour(self, parts: Mapping[PeerId, float]) -> None:
+        """What owners of peers are worth, 0 .. 1: of those that were found where they said, the
+        worthier are kept longer and dialled earlier."""
+        self._book.favour(parts)
 
     def rows(self) -> list[PeerRow]:
         """Connected and remembered peers, connected ones first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import define, field
@@ -49,6 +49,8 @@ class RememberedPeer:
     """On the monotonic clock; not kept."""
     is_kept: bool = False
     """Named by the operator; not kept here but in the configuration."""
+    standing: float = 0.0
+    """What its owner is worth, in parts of the worthiest; not kept."""
 
     def add(self, addresses: Sequence[str], *, first: bool = False) -> None:
         fresh = [address for address in addresses if first or address not in self.addresses]
@@ -61,9 +63,12 @@ class RememberedPeer:
         self.retry_ms = now_ms + min(FIRST_PAUSE_MS << self.failures, most_ms)
         self.failures = min(self.failures + 1, MAX_FAILURES)
 
-    def worth(self) -> tuple[bool, bool, bool, int, int]:
-        """The larger, the longer it is kept and the earlier dialled."""
-        return self.is_kept, self.is_proven, self.seen_ms > 0, -self.failures, self.seen_ms
+    def worth(self) -> tuple[bool, bool, float, bool, int, int]:
+        """The larger, the longer it is kept and the earlier dialled. An owner's claim to a peer
+        counts once we found that peer."""
+        standing = self.standing if self.is_proven else 0.0
+        met = self.seen_ms > 0
+        return self.is_kept, self.is_proven, standing, met, -self.failures, self.seen_ms
 
 
 class PeerBook:
@@ -71,6 +76,13 @@ class PeerBook:
 
     def __init__(self) -> None:
         self._peers: dict[PeerId, RememberedPeer] = {}
+        self._standings: Mapping[PeerId, float] = {}
+
+    def favour(self, standings: Mapping[PeerId, float]) -> None:
+        """What owners of peers are worth, instead of what was said before."""
+        self._standings = dict(standings)
+        for peer in self._peers.values():
+            peer.standing = self._standings.get(peer.peer_id, 0.0)
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -87,7 +99,8 @@ class PeerBook:
             if len(self._peers) >= MAX_PEERS:
                 least = min(self._peers.values(), key=RememberedPeer.worth)
                 del self._peers[least.peer_id]
-            self._peers[peer_id] = RememberedPeer(peer_id)
+            standing = self._standings.get(peer_id, 0.0)
+            self._peers[peer_id] = RememberedPeer(peer_id, standing=standing)
         return self._peers[peer_id]
 
     def forget(self, peer_id: PeerId) -> None:

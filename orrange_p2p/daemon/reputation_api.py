@@ -10,10 +10,11 @@ from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.histories import Standings
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.reputation import Score, Term
+from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.config import NodeConfig
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.rpc.server import Method, Params
-from orrange_p2p.store.history_memory import MemoryHistory
+from orrange_p2p.store.history_memory import MemoryBonds, MemoryHistory
 from orrange_p2p.store.intents_memory import MemoryIntents
 
 __all__ = ["methods", "read_anew"]
@@ -21,6 +22,8 @@ __all__ = ["methods", "read_anew"]
 MAX_ROWS: Final = 1000
 OTHER_PAGES: Final = 997
 """Blocks; whoever checks reads in other pages than the node did."""
+OTHER_BOND_PAGES: Final = 31
+"""Blocks of Bitcoin."""
 
 
 def methods(indexer: Indexer | None) -> dict[str, Method]:
@@ -31,8 +34,9 @@ def methods(indexer: Indexer | None) -> dict[str, Method]:
         ``digest`` is of all of them: nodes that have read the same say the same."""
         if indexer is None:
             raise WorldError(
-                "this node reads no home chain: name its endpoints in node.toml (table [chain]); "
-                "the network needs a registry there"
+                "this node reads no home chain: name its endpoints in node.toml (table [chain]), "
+                "and that of the Bitcoin chain whose bonds count, if any do; the network needs a "
+                "registry on its home chain"
             )
         block = params.get("block")
         if block is not None and (type(block) is not int or block < 0):
@@ -40,7 +44,8 @@ def methods(indexer: Indexer | None) -> dict[str, Method]:
         found = await indexer.standings(block)
         named = params.get("account")
         account = None if named is None else parse_address(str(named))
-        return {**_about(found), "why_not": indexer.why_not, "scores": _rows(found, account)}
+        why_not = indexer.why_not or (None if indexer.bonds is None else indexer.bonds.why_not)
+        return {**_about(found), "why_not": why_not, "scores": _rows(found, account)}
 
     return {"reputation": reputation}
 
@@ -98,7 +103,11 @@ async def read_anew(config: NodeConfig, block: int) -> dict[str, Any]:
             f"there is nothing to read: node.toml names no chain {genesis.home_chain}, or the "
             "network has no registry"
         )
-    async with open_evm_chain(chain, MemoryIntents()) as opened:
-        indexer = Indexer(genesis, opened, MemoryHistory(), OTHER_PAGES)
+    history = MemoryHistory()
+    async with (
+        open_evm_chain(chain, MemoryIntents()) as opened,
+        open_bond_reader(config, genesis, MemoryBonds(), history, OTHER_BOND_PAGES) as bonds,
+    ):
+        indexer = Indexer(genesis, opened, history, OTHER_PAGES, bonds)
         await indexer.catch_up()
         return _about(await indexer.standings(block))

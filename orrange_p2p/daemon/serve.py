@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,23 +21,26 @@ from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.swaps.agreement import secret_of
 from orrange_p2p.daemon import (
     api,
+    bond_api,
     datadir,
     delegation_api,
     order_api,
+    registry_api,
     reputation_api,
     signing,
     swap_api,
     wallet_api,
 )
+from orrange_p2p.daemon.bond_reader import open_bond_reader
 from orrange_p2p.daemon.bundles import Bundles
 from orrange_p2p.daemon.chains import NodeChain, open_chains
 from orrange_p2p.daemon.config import DataDir, NodeConfig
-from orrange_p2p.daemon.http_door import http_door
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.daemon.keys import Keys
 from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
+from orrange_p2p.daemon.peer_standing import PeerStanding
 from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
@@ -49,6 +52,7 @@ from orrange_p2p.ports.legs import Leg
 from orrange_p2p.ports.swaps import SwapStore
 from orrange_p2p.rpc.server import Method, Params, RpcServer, listening
 from orrange_p2p.signers.key_lock import lock_directory, locked
+from orrange_p2p.store.bonds_sqlite import open_sqlite_bonds
 from orrange_p2p.store.history_sqlite import open_sqlite_history
 from orrange_p2p.store.intents_sqlite import open_sqlite_intents
 from orrange_p2p.store.sqlite import SqliteStore, open_sqlite_store
@@ -111,7 +115,7 @@ async def serve(
         open_chains(config, traders) as chains,
         open_legs(config, keys, traders, chains) as legs,
         open_sqlite_swaps(directory.swaps, SystemClock().wall_ms()) as swaps,
-        _open_indexer(directory, genesis, chains) as indexer,
+        open_indexer(config, genesis, chains) as indexer,
         open_transport(
             secret=keys.peer_secret(), listen=config.listen, lost_percent=lost_percent
         ) as transport,
@@ -141,19 +145,30 @@ async def serve(
             twin_era=twin_era,
         )
         tokens = Tokens(chains)
-        accounts = [signer.address for signer in traders]
+        accounts, wallets = [signer.address for signer in traders], bitcoin_legs(legs)
         methods: dict[str, Method] = {
             **api.methods(node),
             **order_api.methods(node, tokens),
             **swap_api.methods(node, swaps),
             **reputation_api.methods(indexer),
+            **bond_api.methods(genesis, accounts, wallets, indexer),
+            **registry_api.methods(
+                node,
+                chains.get(genesis.home_chain),
+                indexer,
+                tokens,
+                traders,
+                None if witness is None else witness[0],
+                later_chain,
+                counted.bonds if (counted := wallets.get(genesis.bitcoin_bonds)) else None,
+            ),
             **delegation_api.methods(
                 node,
                 traders,
                 () if config.api is None else config.api.wallets,
                 config.settlements,
             ),
-            **wallet_api.methods(config, genesis, accounts, chains, tokens, bitcoin_legs(legs)),
+            **wallet_api.methods(config, genesis, accounts, chains, tokens, wallets),
             "copy_stores": partial(_copy_stores, directory, store, chains),
         }
         log.info("listening", addresses=list(transport.addresses), network=genesis.name)
@@ -167,6 +182,9 @@ async def serve(
             nursery.start_soon(_stop_on_signal, node, nursery.cancel_scope)
             if indexer is not None:
                 nursery.start_soon(indexer.run)
+                nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
+                if indexer.bonds is not None:
+                    nursery.start_soon(indexer.bonds.run)
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -186,17 +204,28 @@ def _slashing(
 
 
 @asynccontextmanager
-async def _open_indexer(
-    directory: DataDir, genesis: Genesis, chains: Mapping[str, NodeChain]
+async def open_indexer(
+    config: NodeConfig, genesis: Genesis, chains: Mapping[str, NodeChain]
 ) -> AsyncIterator[Indexer | None]:
-    """None where the network has no registry, or this node does not know its chain."""
+    """None where the network has no registry, or this node does not know its chain. Raises
+    ``ConfigError`` if it has to know who is elected, and lacks the chain of bonds."""
     home, contracts = chains.get(genesis.home_chain), contracts_of(genesis)
     if home is None or not contracts:
         yield None
         return
-    path, chain = directory.history, genesis.home_chain
-    async with open_sqlite_history(path, chain, contracts) as store:
-        yield Indexer(genesis, home.chain, store)
+    directory, is_elected = config.data_dir, genesis.parameters.elected_witnesses > 0
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        store = await enter(open_sqlite_history(directory.history, genesis.home_chain, contracts))
+        reader = None
+        if chain := genesis.bitcoin_bonds:
+            bonds = await enter(open_sqlite_bonds(directory.bonds, chain, contracts))
+            reader = await enter(open_bond_reader(config, genesis, bonds, store))
+            if reader is None and not is_elected:
+                log.warning("no scores: bonds are not read", chain=chain)
+                yield None
+                return
+        yield Indexer(genesis, home.chain, store, bonds=reader)
 
 
 @asynccontextmanager
@@ -206,6 +235,9 @@ async def _http_door(
     if config.api is None:
         yield {}
         return
+    # A quarter of what a node has to load, and many have no door.
+    from orrange_p2p.daemon.http_door import http_door
+
     async with http_door(node, methods, config.api, config.data_dir) as door:
         yield door
 

@@ -12,24 +12,27 @@ from typing import Any, Final, NamedTuple
 from orrange_p2p.chains.bitcoin.leg import BitcoinLeg
 from orrange_p2p.chains.evm import erc20
 from orrange_p2p.chains.evm.chain import EvmChain
-from orrange_p2p.core.addresses import show_address
 from orrange_p2p.core.errors import ConfigError, MalformedError, RevertedError, WorldError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address, Amount
-from orrange_p2p.core.units import show_amount
 from orrange_p2p.daemon.chains import NodeChain
 from orrange_p2p.daemon.config import NodeConfig
+from orrange_p2p.daemon.sending import (
+    account_of,
+    address_of,
+    amount_of,
+    check_coins,
+    name_of,
+    status_row,
+)
 from orrange_p2p.daemon.tokens import Token, Tokens
-from orrange_p2p.ports.chain import Intent, IntentStatus
+from orrange_p2p.ports.chain import Intent
 from orrange_p2p.rpc.server import Method, Params
 
 __all__ = ["methods"]
 
 KINDS: Final = ("send", "approve", "deposit", "withdraw")
 _COIN: Final = "slip44:60"
-_COIN_DECIMALS: Final = 18
-_MAX_AMOUNT: Final = (1 << 256) - 1
-_MAX_NAME: Final = 64
 _TRANSFER_GAS: Final = 100_000
 """More than any of these calls takes: for telling beforehand what one may cost at most."""
 
@@ -143,35 +146,34 @@ class _WalletApi:
         """What ``wallet_send`` would do, and what it may cost: nothing is sent. Raises
         ``RevertedError`` if the chain already says that it would fail."""
         wish = self._wish(params)
-        await self._check(wish)
-        fees = await wish.chain.fees()
+        fee = await self._check(wish)
         return {
             "chain": wish.chain.chain_id,
             "account": "0x" + wish.account.hex(),
             "asset": wish.asset,
             "to": "0x" + wish.to.hex(),
-            "fee_at_most": str(fees.max_fee_wei * _TRANSFER_GAS),
+            "fee_at_most": str(fee),
         }
 
     async def send(self, params: Params) -> Any:
         """Send, approve, wrap or unwrap: ``id`` names it, and the same again is not done again."""
         wish = self._wish(params)
-        name = _name(params)
+        name = name_of(params)
         if await wish.chain.status(name) is None:
             await self._check(wish)
         intent = Intent(name, wish.account, wish.to, wish.data, wish.value)
-        return _status(await wish.chain.submit(intent))
+        return status_row(await wish.chain.submit(intent))
 
     async def sent(self, params: Params) -> Any:
         """How something that was sent stands; null if nothing was under this ``id``."""
-        status = await self._chain(params).status(_name(params))
-        return None if status is None else _status(status)
+        status = await self._chain(params).status(name_of(params))
+        return None if status is None else status_row(status)
 
     def _wish(self, params: Params) -> _Wish:
         chain = self._chain(params)
-        account = self._account(params)
+        account = account_of(self._accounts, params)
         kind, asset = params.get("kind"), str(params.get("asset"))
-        amount = _amount(params)
+        amount = amount_of(params)
         if kind not in KINDS:
             raise ConfigError(f"'kind' is {kind!r}; one of: {', '.join(KINDS)}")
         token = erc20.token_of(asset)
@@ -182,12 +184,12 @@ class _WalletApi:
                 raise ConfigError(f"{asset!r} is no asset of {chain.chain_id}")
             if kind != "send":
                 raise ConfigError("only tokens are approved, and wrapped by a token's contract")
-            return _Wish(chain, account, asset, _address(params, "to"), b"", amount)
+            return _Wish(chain, account, asset, address_of(params, "to"), b"", amount)
         contract = token[1]
         if kind == "send":
-            data = erc20.transfer_call(_address(params, "to"), amount)
+            data = erc20.transfer_call(address_of(params, "to"), amount)
         elif kind == "approve":
-            spender = _address(params, "to")
+            spender = address_of(params, "to")
             if spender not in [one for _, one in self._spenders(chain.chain_id)]:
                 raise ConfigError(
                     f"0x{spender.hex()} is none of the contracts of {chain.chain_id} in node.toml"
@@ -199,21 +201,14 @@ class _WalletApi:
             data = erc20.withdraw_call(amount)
         return _Wish(chain, account, asset, contract, data, Amount(0))
 
-    async def _check(self, wish: _Wish) -> None:
-        held = await wish.chain.balance(wish.account)
-        fees = await wish.chain.fees()
-        cost = wish.value + fees.max_fee_wei * _TRANSFER_GAS
-        if held < cost:
-            raise ConfigError(
-                f"{show_address(wish.account)} holds {show_amount(held, _COIN_DECIMALS)} coins on "
-                f"{wish.chain.chain_id}, and with the fee this may take up to "
-                f"{show_amount(cost, _COIN_DECIMALS)}"
-            )
+    async def _check(self, wish: _Wish) -> Amount:
+        fee = await check_coins(wish.chain, wish.account, wish.value, _TRANSFER_GAS)
         if wish.data and not wish.value:
             try:
                 await wish.chain.call(wish.to, wish.data, sender=wish.account)
             except RevertedError as error:
                 raise ConfigError(f"the token's contract refuses this: {error}") from None
+        return fee
 
     def _chain(self, params: Params) -> EvmChain:
         named = params.get("chain")
@@ -224,12 +219,6 @@ class _WalletApi:
             raise ConfigError(f"no chain {named!r} in node.toml; one of: {list(self._chains)}")
         return found.chain
 
-    def _account(self, params: Params) -> Address:
-        number = params.get("trader", 1)
-        if type(number) is not int or not 1 <= number <= len(self._accounts):
-            raise ConfigError(f"'trader' must be 1 to {len(self._accounts)}, not {number!r}")
-        return self._accounts[number - 1]
-
 
 async def _allowance(chain: EvmChain, token: Address, account: Address, spender: Address) -> Amount:
     return erc20.read_amount(await chain.call(token, erc20.allowance_call(account, spender)))
@@ -239,41 +228,3 @@ def _named(token: Token | None) -> dict[str, Any]:
     if token is None:
         return {"symbol": None, "decimals": None}
     return {"symbol": token.symbol, "decimals": token.decimals}
-
-
-def _amount(params: Params) -> Amount:
-    text = params.get("amount")
-    is_number = isinstance(text, str) and text.isascii() and text.isdecimal() and len(text) < 79
-    if not is_number or int(str(text)) > _MAX_AMOUNT:
-        raise ConfigError(f"'amount' must be a whole number as text, not {text!r}")
-    return Amount(int(str(text)))
-
-
-def _address(params: Params, name: str) -> Address:
-    text = params.get(name)
-    try:
-        octets = bytes.fromhex(text.removeprefix("0x")) if isinstance(text, str) else b""
-    except ValueError:
-        octets = b""
-    if len(octets) != 20:
-        raise ConfigError(f"{name!r} must be an address: 0x and 40 hexadecimal digits")
-    return Address(octets)
-
-
-def _name(params: Params) -> str:
-    text = params.get("id")
-    if not isinstance(text, str) or not text.isalnum() or not 1 <= len(text) <= _MAX_NAME:
-        raise ConfigError(f"'id' must be 1 to {_MAX_NAME} letters and digits, not {text!r}")
-    return f"wallet {text}"
-
-
-def _status(status: IntentStatus) -> dict[str, Any]:
-    return {
-        "state": "reverted" if status.reverted else status.state.value,
-        "tx_hash": "0x" + status.tx_hash.hex(),
-        "attempts": status.attempts,
-        "block": None if status.block is None else status.block[0],
-        "confirmations": status.confirmations,
-        "fee": str(status.fee_wei),
-        "note": status.note or None,
-    }

@@ -36,7 +36,7 @@ async def open_anvil(
     chain_number: int,
     *,
     port: int = 0,
-    block_time_s: int | None = None,
+    block_time_s: float | None = None,
     slots_in_epoch: int = 1,
     options: tuple[str, ...] = (),
 ) -> AsyncIterator[int]:

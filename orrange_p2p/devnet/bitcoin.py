@@ -71,6 +71,7 @@ class BitcoinNode:
             "getrawtransaction": self._raw_transaction,
             "gettxspendingprevout": self._spending,
             "scantxoutset": self._scan,
+            "gettxout": self._unspent,
             "estimatesmartfee": self._estimate,
             "sendrawtransaction": self._send,
             "testmempoolaccept": self._test,
@@ -197,6 +198,19 @@ class BitcoinNode:
             if output.script in wanted
         ]
         return {"success": True, "height": self.head, "unspents": found}
+
+    def _unspent(self, name: str, vout: int, with_mempool: bool = True) -> dict[str, Any] | None:
+        place = OutPoint(bytes.fromhex(name)[::-1], vout)
+        output = self._mempool.unspent.get(place)
+        if output is None or (with_mempool and place in self._mempool.spent_by):
+            return None
+        return {
+            "bestblock": _hex(self._kernel.blocks[-1].hash),
+            "confirmations": self.head - output.height + 1,
+            "value": output.value / 10**8,
+            "scriptPubKey": {"hex": output.script.hex()},
+            "coinbase": output.coinbase,
+        }
 
     def _estimate(self, blocks: int, mode: str = "") -> dict[str, Any]:
         if self._rate is None:

@@ -20,7 +20,7 @@ _GAS: Final = 300_000
 
 
 class Candidacy(NamedTuple):
-    """An owner's key that stands for witness; with an anchor of zeros, no more."""
+    """An owner's key that stands for witness."""
 
     owner: Address
     market: MarketId

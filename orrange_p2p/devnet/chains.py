@@ -36,7 +36,7 @@ class DevChain(NamedTuple):
 
 @asynccontextmanager
 async def open_chains(
-    kind: str, numbers: Sequence[int], *, first_port: int, block_time_s: int | None
+    kind: str, numbers: Sequence[int], *, first_port: int, block_time_s: float | None
 ) -> AsyncIterator[list[DevChain]]:
     """Chains for as long as the block lasts, on ports that follow each other (0: any free ones).
 
@@ -56,7 +56,7 @@ async def open_chains(
 
 
 @asynccontextmanager
-async def open_bitcoin_chain(*, port: int, block_time_s: int | None) -> AsyncIterator[DevChain]:
+async def open_bitcoin_chain(*, port: int, block_time_s: float | None) -> AsyncIterator[DevChain]:
     """A Bitcoin regtest chain for as long as the block lasts; arguments as in ``open_chains``."""
     async with open_bitcoin(port=port, block_time_s=block_time_s) as opened:
         yield DevChain(BITCOIN, opened)

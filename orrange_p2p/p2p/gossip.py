@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Mapping
 
 import trio
 from attrs import frozen
@@ -89,6 +90,10 @@ class Gossip:
                     await min(queues, key=len).wait_drained()
         self._pubsub.send(topic, payload)
         self._counters["gossip_published"] += 1
+
+    def favour(self, parts: Mapping[ID, float]) -> None:
+        """See ``ports.Transport.favour``."""
+        self._router.scores.favour(parts)
 
     async def take(self, forwarder: ID, message_id: bytes, message: rpc_pb2.Message) -> None:
         """Queue a message; while there is no room the caller, a peer's stream, waits."""

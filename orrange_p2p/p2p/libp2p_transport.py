@@ -188,6 +188,13 @@ class Libp2pTransport:
             raise DeadlineError(f"{peer} did not answer on {protocol} within {timeout_s:g} s")
         return reply
 
+    def favour(self, parts: Mapping[PeerId, float]) -> None:
+        known = {}
+        for peer, part in parts.items():
+            with suppress(ValueError):  # claims of others, on a chain: some are no names at all
+                known[ID.from_base58(peer)] = part
+        self._gossip.favour(known)
+
     def counters(self) -> Mapping[str, int]:
         """Totals since the start, and two levels: ``gossip_queued`` and ``peers``."""
         return {

@@ -206,6 +206,9 @@ class MemoryTransport:
             return await self._ask(peer, protocol, payload)
         raise DeadlineError(f"{peer} did not answer on {protocol} within {timeout_s:g} s")
 
+    def favour(self, parts: Mapping[PeerId, float]) -> None:
+        """Everybody hears everybody here: there is nothing to choose."""
+
     def counters(self) -> Mapping[str, int]:
         return dict(self._counters)
 

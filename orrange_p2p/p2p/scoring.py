@@ -6,6 +6,7 @@ The numbers are derived in protocol/decisions/0008-peer-scores.md. Time is an ar
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final
 
 from attrs import define
@@ -23,8 +24,10 @@ INVALID_UNIT_BYTES: Final = 256 * KIB
 BEHAVIOUR_TOLERATED: Final = 10.0
 """An honest peer's GRAFT may cross our PRUNE, once per topic and heartbeat at most."""
 DELIVERIES_CAP: Final = 100.0
-DELIVERY_WEIGHT: Final = 0.01
-"""Being useful is worth 1 at most, so that no usefulness pays for a single invalid message."""
+DELIVERY_WEIGHT: Final = 0.005
+STANDING_WEIGHT: Final = 0.5
+"""Being useful and having something to lose are worth 1 at most together, so that neither pays for
+a single invalid message."""
 
 
 @define
@@ -38,13 +41,19 @@ class _Record:
 class Scores:
     """Scores of peers; all counters halve every ``HALF_LIFE_S``.
 
-    ``score = 0.01 min(delivered, 100) - invalid^2 - max(0, behaviour - 10)^2``. Below zero a peer
-    is in no mesh; at ``-rejects^2`` it is graylisted: nothing is read from it, and it is banned.
+    ``score = 0.005 min(delivered, 100) + 0.5 standing - invalid^2 - max(0, behaviour - 10)^2``.
+    Below zero a peer is in no mesh; at ``-rejects^2`` it is graylisted: nothing is read from it,
+    and it is banned.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._graylist = -(float(limits.rejects) ** 2)
         self._records: OrderedDict[ID, _Record] = OrderedDict()
+        self._standings: Mapping[ID, float] = {}
+
+    def favour(self, standings: Mapping[ID, float]) -> None:
+        """What owners of peers are worth, 0 .. 1, instead of what was said before (P5)."""
+        self._standings = {peer: min(1.0, max(0.0, one)) for peer, one in standings.items()}
 
     def invalid(self, peer: ID, size: int, now_s: float) -> None:
         """It handed on what is objectively invalid (P4)."""
@@ -61,11 +70,13 @@ class Scores:
 
     def of(self, peer: ID, now_s: float) -> float:
         """0 for a peer we know nothing of."""
+        standing = STANDING_WEIGHT * self._standings.get(peer, 0.0)
         if peer not in self._records:
-            return 0.0
+            return standing
         record = self._record(peer, now_s)
         excess = max(0.0, record.behaviour - BEHAVIOUR_TOLERATED)
-        return DELIVERY_WEIGHT * record.delivered - record.invalid**2 - excess**2
+        useful = DELIVERY_WEIGHT * record.delivered + standing
+        return useful - record.invalid**2 - excess**2
 
     def is_graylisted(self, peer: ID, now_s: float) -> bool:
         return self.of(peer, now_s) <= self._graylist

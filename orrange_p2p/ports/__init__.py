@@ -161,6 +161,11 @@ class Transport(Protocol):
         """
         ...
 
+    def favour(self, parts: Mapping[PeerId, float]) -> None:
+        """What the owners of these peers are worth, in parts of the worthiest (0 .. 1): at best a
+        small advantage, instead of what was said before. Peers need not be connected."""
+        ...
+
     def counters(self) -> Mapping[str, int]:
         """Running totals (drops, rejects, bytes) by name; nothing is dropped uncounted."""
         ...

@@ -29,8 +29,10 @@ class BitcoinIntent(NamedTuple):
     """Something that is to happen once on the chain."""
 
     name: str
-    """``lock``, ``cancel``, ``claim``, ``refund`` or ``child``, and which lock."""
+    """``lock``, ``cancel``, ``claim``, ``refund`` or ``child``, and which lock; ``bond`` or
+    ``unbond``, and which bond."""
     lock: Lock
+    """Of a bond: without recipient and hashlock; ``trade`` is the name that its maker gave it."""
     preimage: bytes = b""
     by_s: int = 0
     """Before when, by the chain's time; 0: no hurry."""

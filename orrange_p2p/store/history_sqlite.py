@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from orrange_p2p.core.bitcoin_bonds import BitcoinBond
 from orrange_p2p.core.errors import CallerError, ConfigError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
@@ -36,13 +37,17 @@ CREATE TABLE events (
     lots BLOB NOT NULL,
     anchor BLOB NOT NULL,
     since BLOB NOT NULL,
+    bitcoin_key BLOB NOT NULL,
+    peer_id BLOB NOT NULL,
     PRIMARY KEY (block, log)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX bitcoin_bindings ON events (block, log) WHERE bitcoin_key != x'';
+CREATE INDEX peer_bindings ON events (block, log) WHERE peer_id != x'';
 CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
 CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 2, _SCHEMA)  # "ORHI"
-_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 4, _SCHEMA)  # "ORHI"
+_INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteHistory:
@@ -78,8 +83,18 @@ class SqliteHistory:
         self._db.execute("INSERT INTO read_to VALUES (?, ?, ?)", read_to)
 
     async def events(self, last: int) -> Sequence[ChainEvent]:
-        query = "SELECT * FROM events WHERE block <= ? ORDER BY block, log"
-        rows = await self._file.run(lambda: self._db.execute(query, (last,)).fetchall())
+        return await self._select("SELECT * FROM events WHERE block <= ? ORDER BY block, log", last)
+
+    async def bitcoin_bindings(self) -> Sequence[ChainEvent]:
+        return await self._select(
+            "SELECT * FROM events WHERE bitcoin_key != x'' ORDER BY block, log"
+        )
+
+    async def peer_bindings(self) -> Sequence[ChainEvent]:
+        return await self._select("SELECT * FROM events WHERE peer_id != x'' ORDER BY block, log")
+
+    async def _select(self, query: str, *values: int) -> Sequence[ChainEvent]:
+        rows = await self._file.run(lambda: self._db.execute(query, values).fetchall())
         return [_event(self._chain, row) for row in rows]
 
     async def counts(self) -> dict[str, int]:
@@ -91,7 +106,9 @@ class SqliteHistory:
         await self._file.aclose()
 
 
-def check_page(last: ReadTo | None, events: Sequence[ChainEvent], read_to: ReadTo) -> None:
+def check_page(
+    last: ReadTo | None, events: Sequence[ChainEvent | BitcoinBond], read_to: ReadTo
+) -> None:
     """Raises ``CallerError`` for a page that does not go on from the last one."""
     after = -1 if last is None else last.block
     if read_to.block <= after:
@@ -116,11 +133,13 @@ def _row(event: ChainEvent) -> tuple[Any, ...]:
         event.lots.to_bytes(32, "big"),
         event.anchor,
         event.since.to_bytes(32, "big"),
+        event.bitcoin_key,
+        event.peer_id,
     )
 
 
 def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
-    block, log, kind, time_s, subject, other, market, *amounts, anchor, since = row
+    block, log, kind, time_s, subject, other, market, *amounts, anchor, since, key, peer_id = row
     amount, until_s, paid, lots = amounts
     return ChainEvent(
         Place(chain, block, log),
@@ -135,6 +154,8 @@ def _event(chain: str, row: tuple[Any, ...]) -> ChainEvent:
         int.from_bytes(lots, "big"),
         anchor,
         int.from_bytes(since, "big"),
+        key,
+        peer_id,
     )
 
 

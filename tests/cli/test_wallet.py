@@ -57,7 +57,7 @@ class Home:
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with open_chains("embedded", [31337], first_port=0, block_time_s=1) as (chain,):
+    async with open_chains("embedded", [31337], first_port=0, block_time_s=0.25) as (chain,):
         await trio.to_thread.run_sync(
             lambda: cluster.make_network(
                 tmp_path,

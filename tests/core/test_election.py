@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from network import make_genesis
 
+from orrange_p2p.core.bitcoin_bonds import MARGIN_S, BitcoinBond
 from orrange_p2p.core.election import Election
 from orrange_p2p.core.histories import ChainEvent, EventKind, standings
 from orrange_p2p.core.ids import Address, Era, MarketId
 from orrange_p2p.core.reputation import Place
 from orrange_p2p.core.reveals import CHAIN_LENGTH
 from orrange_p2p.core.roster import Pin, Roster, Standing, of_genesis
+from orrange_p2p.crypto.bitcoin import OutPoint
 
 CHAIN = "eip155:31337"
+BITCOIN = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328"
 YEAR_S = 365 * 86_400
 NOW_S = 20_000 * 86_400
 _PLAIN = make_genesis(4, registry=Address(b"\x0e" * 20), elected_witnesses=6, bond_unit=10)
@@ -98,6 +101,19 @@ def test_whoever_bonds_allocates_and_stands_is_elected() -> None:
     assert roster.era == 1 and roster.pin == PIN
 
 
+def test_a_bond_on_bitcoin_gives_reputation_and_backs_nothing() -> None:
+    genesis = attrs.evolve(GENESIS, bitcoin_bonds=BITCOIN)
+    story = five().tell(EventKind.BOUND, owner(0), other=key(0), bitcoin_key=b"\2" * 33)
+    place, outpoint = Place(BITCOIN, 9, 0), OutPoint(b"t" * 32, 0)
+    bond = BitcoinBond(place, NOW_S - 1, b"\2" * 33, outpoint, 200, NOW_S + 2 * YEAR_S)
+    young = bond._replace(place=place._replace(log=1), time_s=NOW_S + 100)
+    election = Election(genesis, PIN, NOW_S + MARGIN_S, story.events, [young, bond])
+    worth = {one.author: one for one in election.roster(MARKET, Era(1)).standings}
+    # 100 on the home chain, of which a day has gone, and half of 200 on Bitcoin.
+    assert worth[key(0)] == Standing(key(0), 99 + 100, 100)
+    assert worth[key(1)] == Standing(key(1), 99, 100)
+
+
 def test_with_too_few_candidates_the_witnesses_of_genesis_go_on() -> None:
     story = Story()
     for number in range(3):
@@ -127,6 +143,22 @@ def test_a_bond_backs_no_more_than_it_is_and_earlier_allocations_first() -> None
     story.allocate(0, 700)  # said anew: it comes after the other one now
     bonds = {one.author: one.bond for one in story.roster().standings}
     assert (bonds[key(9)], bonds[key(0)]) == (50, 50)
+
+
+def test_an_owner_is_shown_what_it_said_and_what_of_it_counts() -> None:
+    story = Story().bond(0, 1000).allocate(0, 700).allocate(0, 700, ELSEWHERE).stand(0, since=2)
+    record = Election(GENESIS, PIN, NOW_S, story.events).owner(owner(0))
+    assert record is not None
+    assert (record.keys, record.convicted) == ((key(0),), ())
+    assert [(one.market, one.said, one.counted) for one in record.allocations] == [
+        (MARKET, 700, 700),
+        (ELSEWHERE, 700, 300),
+    ]
+    assert record.stands[MARKET][::2] == (key(0), 2)
+    slashed = Election(GENESIS, PIN, NOW_S, story.slash(0).events).owner(owner(0))
+    assert slashed is not None and slashed.convicted == (key(0),)
+    assert [one.counted for one in slashed.allocations] == [0, 0]
+    assert Election(GENESIS, PIN, NOW_S, story.events).owner(owner(7)) is None
 
 
 def test_a_market_sees_what_is_allocated_to_it() -> None:

@@ -73,6 +73,13 @@ def test_every_field_changes_the_network() -> None:
         attrs.evolve(network, witnesses=(Witness(b"\x11" * 20, 1, (b"\x23" * 32,)),)),  # type: ignore[arg-type]
     ]
     registry = b"\x01" * 20
+    bitcoin = {"registry": Address(registry), "bitcoin_bonds": "bip122:0001"}
+    others += [
+        attrs.evolve(network, **bitcoin),
+        attrs.evolve(network, **bitcoin | {"bitcoin_bonds": "bip122:0002"}),
+        attrs.evolve(network, **bitcoin, bitcoin_rate_numerator=2),
+        attrs.evolve(network, **bitcoin, bitcoin_rate_denominator=2),
+    ]
     for field in attrs.fields(Parameters):
         changed = attrs.evolve(network.parameters, **{field.name: field.default + 1})
         others.append(attrs.evolve(network, parameters=changed, registry=registry))
@@ -139,7 +146,15 @@ def networks(draw: st.DrawFn) -> Genesis:
         ),
         authors=tuple(Author(a, draw(st.integers(0, (1 << 63) - 1))) for a in sorted(authors)),
         markets=tuple(attrs.evolve(market, lot_size=lot) for lot in lots),
+        **draw(st.sampled_from([{}, BITCOIN])),
     )
+
+
+BITCOIN = {
+    "bitcoin_bonds": "bip122:000000000019d6689c085ae165831e93",
+    "bitcoin_rate_numerator": 1 << 62,
+    "bitcoin_rate_denominator": 7,
+}
 
 
 @given(networks())
@@ -189,6 +204,10 @@ WRONG = [
     ("rate_denominator = 1", "rate_denominator = 0", "rate_denominator must be in 1"),
     ('settlement = "atomic"', 'settlement = "trust"', "settlement 'trust': one of ('atomic'"),
     ("eip155:31337/slip44:60", "eth", "'eth' is not a CAIP-19 asset id"),
+    ("open = true", 'open = true\nbitcoin_bonds = "bip122:1"', "bitcoin_bonds needs a registry"),
+    ("open = true", 'open = true\nbitcoin_bonds = "eip155:1"', "must be a chain 'bip122:...'"),
+    ("open = true", "open = true\nbitcoin_rate_numerator = 2", "nothing without bitcoin_bonds"),
+    ("open = true", "open = true\nbitcoin_rate_denominator = 0", "_denominator must be in 1"),
     (f"erc20:0x{'33' * 20}", "slip44:60", "a market needs two different assets"),
 ]
 

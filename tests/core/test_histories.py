@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from network import make_genesis
 
-from orrange_p2p.core.histories import ChainEvent, EventKind, day_of, histories, standings
+from orrange_p2p.core.bitcoin_bonds import BIND_WITHIN_S, BitcoinBond
+from orrange_p2p.core.histories import (
+    ChainEvent,
+    EventKind,
+    Standings,
+    day_of,
+    histories,
+    standings,
+)
 from orrange_p2p.core.ids import Address
-from orrange_p2p.core.reputation import Bond, Default, Place, Settled
+from orrange_p2p.core.reputation import Bond, Default, Kind, Place, Settled
+from orrange_p2p.crypto.bitcoin import OutPoint
 
 CHAIN = "eip155:31337"
 ALICE, BOB, KEY = (Address(bytes([n]) * 20) for n in (1, 2, 3))
@@ -75,6 +84,74 @@ def test_tokens_and_markets_of_others_are_worth_nothing() -> None:
     assert found[ALICE].defaults == (Default(unknown.place, 0, 20_009),)
     early = histories(GENESIS, STORY[5:6])[BOB]
     assert early.defaults[0].amount == 0, "no trade was settled before: base has no price"
+
+
+# --- bonds on Bitcoin ---
+
+BITCOIN = "bip122:0f9188f13cb7b2c71f2a335e3a4fc328"
+COUNTING = attrs.evolve(
+    GENESIS,
+    registry=Address(b"\x21" * 20),
+    bitcoin_bonds=BITCOIN,
+    bitcoin_rate_numerator=7,
+    bitcoin_rate_denominator=2,
+)
+ON_BITCOIN, OTHERS = b"\2" * 33, b"\3" * 33
+BINDING = event(0, EventKind.BOUND, ALICE, other=KEY, bitcoin_key=ON_BITCOIN)
+
+
+def paid(time_s: int, key: bytes = ON_BITCOIN, sats: int = 101, number: int = 0) -> BitcoinBond:
+    place, outpoint = Place(BITCOIN, 9, number), OutPoint(b"t" * 32, number)
+    return BitcoinBond(place, time_s, key, outpoint, sats, NOW_S + 70 * DAY_S)
+
+
+def test_a_bond_on_bitcoin_is_whose_its_key_is() -> None:
+    bonds = [paid(NOW_S + 1), paid(NOW_S + 2, OTHERS), paid(NOW_S + 3, sats=200, number=1)]
+    found = histories(COUNTING, [BINDING], bonds)
+    assert set(found) == {ALICE}
+    assert found[ALICE].bonds == (
+        Bond(bonds[0].place, 353, 20_070, True),
+        Bond(bonds[2].place, 700, 20_070, True),
+    )
+    assert found[ALICE].registered_day == 20_000
+    slashed = event(1, EventKind.SLASHED, ALICE, other=KEY)
+    assert histories(COUNTING, [BINDING, slashed], bonds)[ALICE].is_forked
+
+
+def test_a_key_bound_twice_is_the_first_owners_and_a_late_one_nobodys() -> None:
+    again = event(1, EventKind.BOUND, BOB, other=BOB, bitcoin_key=ON_BITCOIN)
+    early, late = paid(NOW_S - BIND_WITHIN_S), paid(NOW_S - BIND_WITHIN_S + 1, number=1)
+    found = histories(COUNTING, [again, BINDING], [early, late, paid(NOW_S + 5 * DAY_S, number=2)])
+    assert [bond.place.log for bond in found[ALICE].bonds] == [1, 2]
+    assert found[BOB].bonds == ()
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.randoms(use_true_random=False))
+def test_a_bond_in_two_outputs_is_worth_no_more(one: int, other: int, dice: random.Random) -> None:
+    def score_of(*sats: int) -> int:
+        bonds = [paid(NOW_S, sats=amount, number=n) for n, amount in enumerate(sats)]
+        dice.shuffle(bonds)
+        found = standings(COUNTING, CHAIN, 9, bytes(32), NOW_S + DAY_S, [early], bonds)
+        return found.scores[0].total
+
+    early = BINDING._replace(place=Place(CHAIN, 1, 0))
+    together, apart = score_of(one + other), score_of(one, other)
+    assert together - 2 <= apart <= together
+
+
+def test_young_bonds_are_neither_in_scores_nor_in_the_digest() -> None:
+    def at(time_s: int, bonds: list[BitcoinBond]) -> Standings:
+        return standings(COUNTING, CHAIN, 10_000, bytes(32), time_s, [BINDING], bonds)
+
+    bond, noon_s = paid(NOW_S + 100, sats=10**6), NOW_S + DAY_S
+    assert at(noon_s, [bond]).digest == at(noon_s, []).digest
+    later = at(noon_s + 100, [bond])
+    assert later.digest != at(noon_s + 100, []).digest
+    # 3,500,000 micro-units, locked for 69 more days: half of 69 / 365 of it.
+    (alice,) = later.scores
+    assert alice.total == alice.bonds == 3_500_000 * 69 // 730
+    (term,) = later.terms(ALICE)
+    assert (term.kind, term.place) == (Kind.BITCOIN_BOND, bond.place)
 
 
 KINDS = st.sampled_from([kind for kind in EventKind if kind is not EventKind.BOUND])
@@ -140,8 +217,9 @@ def test_digests_differ_where_any_event_or_score_differs() -> None:
             {"subject": KEY if told.subject != KEY else BOB},
             {"since": 1},
             {"anchor": b"\x01" * 32},
+            {"bitcoin_key": b"\x02" * 33},
             {"place": told.place._replace(block=told.place.block + 500)},
         ):
             other = told._replace(**change)
             found.add(digest(NOW_S, (*STORY[:number], other, *STORY[number + 1 :])))
-    assert len(found) == 3 + 6 * len(STORY)
+    assert len(found) == 3 + 7 * len(STORY)

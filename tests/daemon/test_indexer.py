@@ -10,37 +10,46 @@ from typing import Any
 
 import attrs
 import pytest
+from coincurve import PrivateKey, PublicKey
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "chains")]
 
+import bitcoin_chains
 from evm_chains import CHAIN, NUMBER, Tampered, anvil, chain_on, config, honest, mine, receipt, rpc
 from test_node import Party, genesis_of
 
-from orrange_p2p.chains.evm import artifacts, settlement
+from orrange_p2p.chains.bitcoin.config import REGTEST
+from orrange_p2p.chains.bitcoin.rpc import open_bitcoind
+from orrange_p2p.chains.evm import artifacts, registry, settlement
 from orrange_p2p.chains.evm.abi import encode
 from orrange_p2p.chains.evm.chain import EvmChain, open_evm_chain
 from orrange_p2p.core import entries
-from orrange_p2p.core.errors import DisagreementError, ReorganisedError, WorldError
+from orrange_p2p.core.bitcoin_bonds import DEPTH, bond_output, lock_times
+from orrange_p2p.core.errors import ConfigError, DisagreementError, ReorganisedError, WorldError
 from orrange_p2p.core.genesis import Genesis, Market
 from orrange_p2p.core.ids import Address, Amount, Digest, Epoch, Seq, TimeMs
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.operations import CancelAll
 from orrange_p2p.core.reputation import Kind
 from orrange_p2p.core.swaps.binding import BoundTrade, Consent
+from orrange_p2p.crypto import secp256k1
 from orrange_p2p.crypto.eip712 import signing_digest
+from orrange_p2p.daemon.bond_reader import BondReader
 from orrange_p2p.daemon.indexer import Indexer, contracts_of
 from orrange_p2p.devnet.bank import UNLIMITED, open_bank
 from orrange_p2p.devnet.chains import DevChain
 from orrange_p2p.devnet.contracts import BASE, QUOTE, REGISTRY, SETTLEMENT
 from orrange_p2p.ports.chain import Intent
 from orrange_p2p.signers.memory import MemorySigner
-from orrange_p2p.store.history_memory import MemoryHistory
+from orrange_p2p.store.bonds_sqlite import open_sqlite_bonds
+from orrange_p2p.store.history_memory import MemoryBonds, MemoryHistory
 from orrange_p2p.store.history_sqlite import open_sqlite_history
 from orrange_p2p.store.intents_memory import MemoryIntents
 
 ALICE, BOB, POOR, KEY = (MemorySigner(bytes([n]) * 32) for n in (41, 42, 43, 44))
+BITCOIN_POINT = PrivateKey(bytes([45]) * 32).public_key.format(compressed=False)[1:]
 WHOLE = 10**18
 DAY_S = 86_400
 NOBODY = Address(bytes(20))
@@ -112,17 +121,28 @@ class World:
                 "owner": "0x" + owner.address.hex(),
                 "key": "0x" + key.address.hex(),
                 "peerId": b"peer",
-                "bitcoinKey": b"",
+                "bitcoinKey": BITCOIN_POINT,
                 "nonce": 0,
             },
         }
-        wallet = Account.from_key(bytes([44]) * 32)
-        consent = bytes(wallet.sign_message(encode_typed_data(full_message=typed)).signature)
+        consents = [
+            bytes(wallet.sign_message(encode_typed_data(full_message=typed)).signature)
+            for wallet in (Account.from_key(bytes([n]) * 32) for n in (44, 45))
+        ]
         await self.register(
             owner,
             "bind(address,bytes,bytes,bytes,bytes)",
-            *(key.address, bytearray(b"peer"), bytearray(), bytearray(consent), bytearray()),
+            *(key.address, *map(bytearray, (b"peer", BITCOIN_POINT, *consents))),
         )
+
+    async def bind_on_bitcoin(self, owner: MemorySigner, bitcoin: PrivateKey) -> None:
+        """The owner binds itself and a Bitcoin key, and says where its node is."""
+        point = bitcoin.public_key.format(compressed=False)[1:]
+        terms = (NUMBER, REGISTRY, owner.address, owner.address, b"12D3KooWalice", 0)
+        digest = Digest(registry.binding_digest(*terms, point))
+        consents = owner.sign(digest), secp256k1.sign(bitcoin, digest)
+        call = registry.bind_call(owner.address, b"12D3KooWalice", consents[0], point, consents[1])
+        await self.send(owner, REGISTRY, call)
 
     def trade(self, seller: MemorySigner, lots: int) -> BoundTrade:
         market = self.genesis.markets[0]
@@ -209,6 +229,9 @@ async def test_what_the_chain_shows_of_three(tmp_path: Path) -> None:
         assert by_account[POOR.address].total == 0
         counts = await indexer._store.counts()
         assert counts == {"bonded": 3, "bound": 1, "settled": 1, "defaulted": 1, "slashed": 1}
+        (binding,) = await indexer._store.bitcoin_bindings()
+        assert (binding.subject, binding.other) == (BOB.address, KEY.address)
+        assert binding.bitcoin_key == PublicKey(b"\4" + BITCOIN_POINT).format(compressed=True)
 
 
 async def test_two_nodes_of_other_pages_stores_and_restarts_agree(tmp_path: Path) -> None:
@@ -231,6 +254,57 @@ async def test_two_nodes_of_other_pages_stores_and_restarts_agree(tmp_path: Path
             for block in (first.block // 2, first.block, later.block):
                 assert await digest_of(halting, block) == await digest_of(steady, block)
             assert await digest_of(halting, first.block) != await digest_of(halting, later.block)
+
+
+async def test_bonds_on_bitcoin_count_alike_at_two_nodes(tmp_path: Path) -> None:
+    def network(port: int) -> Genesis:
+        return attrs.evolve(genesis(), bitcoin_bonds=REGTEST, bitcoin_rate_numerator=600)
+
+    async with (
+        bitcoin_chains.kernel() as node,
+        open_bitcoind(bitcoin_chains.config(node)) as backend,
+        world(network) as chain,
+    ):
+        key = PrivateKey(bytes([46]) * 32)
+        await chain.bind_on_bitcoin(ALICE, key)
+        until_s = lock_times(await chain.now_s())[2]
+        output = bond_output(key.public_key.format(compressed=True), until_s)
+        await node.fund(output, 2_500_000)
+        for _ in range(2):
+            await node.pass_time(DAY_S)
+            await node.mine(DEPTH)
+        await rpc(chain.port, "evm_increaseTime", 2 * DAY_S)
+        await mine(chain.port, 5)
+
+        home = MemoryHistory()
+        with pytest.raises(ConfigError, match="counts bonds on bip122"):
+            Indexer(chain.genesis, chain.chain, home)
+        bonds = BondReader(REGTEST, backend, MemoryBonds(), home)
+        steady = Indexer(chain.genesis, chain.chain, home, bonds=bonds)
+        await steady.catch_up()
+        contracts = contracts_of(chain.genesis)
+        for _ in range(99):  # a page each of a few blocks, then another process
+            async with (
+                open_sqlite_history(tmp_path / "events", CHAIN, contracts) as events,
+                open_sqlite_bonds(tmp_path / "bonds", REGTEST, contracts) as kept,
+            ):
+                reader = BondReader(REGTEST, backend, kept, events, 29)
+                halting = Indexer(chain.genesis, chain.chain, events, 7, reader)
+                is_level = await halting.step()
+                if await reader.step() and is_level:
+                    found = await halting.standings()
+                    break
+        assert found == await steady.standings()
+        (alice,) = [one for one in found.scores if one.account == ALICE.address]
+        left = until_s // DAY_S - found.day
+        on_home = 1200 * 10**6 * 363 // 365
+        assert alice.bonds == pytest.approx(on_home + 1500 * 10**6 * left // 730, abs=2)
+        kinds = [term.kind for term in found.terms(ALICE.address)]
+        assert kinds == [Kind.BOND, Kind.BOND, Kind.BITCOIN_BOND]
+        assert await steady.scores_of_peers() == {"12D3KooWalice": alice.total}
+        # Two days before, the bond was younger than a day.
+        early = await steady.standings(found.block - 5)
+        assert [one.bonds for one in early.scores if one.account == ALICE.address] == [1200 * 10**6]
 
 
 async def test_what_is_not_final_is_not_read() -> None:

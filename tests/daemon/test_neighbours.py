@@ -349,6 +349,17 @@ def test_a_book_is_read_back_and_bounded() -> None:
         PeerBook.decode(b"\x81\x85" + b"\x61p\x81\x61x\x00\x00\x00")
 
 
+def test_whoever_has_something_to_lose_is_dialled_first_where_it_was_found() -> None:
+    book = PeerBook()
+    book.favour({PeerId("claimed"): 1.0, PeerId("bonded"): 0.2})
+    for name in ("first", "claimed", "bonded"):
+        book.remember(PeerId(name)).is_proven = name != "claimed"
+    book.remember(PeerId("first")).seen_ms = 9
+    assert [peer.peer_id for peer in book.best_first()] == ["bonded", "first", "claimed"]
+    book.favour({})
+    assert [peer.peer_id for peer in book.best_first()] == ["first", "bonded", "claimed"]
+
+
 def test_pauses_grow_to_a_bound() -> None:
     book = PeerBook()
     kept, other = book.remember(PeerId("kept")), book.remember(PeerId("other"))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from orrange_p2p.core import codec, entries, evidence, genesis, jsonrpc, sync, ticks
 from orrange_p2p.core.accounts import ACCOUNT_KEY_BYTES, ORDER_KEY_BYTES
+from orrange_p2p.core.bond_proofs import decode_bond_proof
 from orrange_p2p.core.checkpoints import decode_checkpoint
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError, PeerError
 from orrange_p2p.core.frames import decode_frame
@@ -195,6 +196,16 @@ def check_rpc_answer(data: bytes) -> None:
         return
 
 
+def check_bond_proof(data: bytes) -> None:
+    try:
+        proof = decode_bond_proof(data)
+    except PeerError:
+        return
+    assert proof.encode() == data
+    with suppress(PeerError):
+        proof.verify(_NETWORK)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "codec": check_codec,
     "entry": check_entry,
@@ -207,6 +218,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "hello": check_hello,
     "checkpoint": check_checkpoint,
     "order_proof": check_order_proof,
+    "bitcoin_bond": check_bond_proof,
     "part": check_part,
     "evidence": check_evidence,
     "genesis": check_genesis,

@@ -45,9 +45,20 @@ def test_no_usefulness_pays_for_one_lie(delivered: int, pause_s: float) -> None:
     scores = Scores(Limits())
     for _ in range(delivered):
         scores.delivered(PEER, 0)
-    assert 0 <= scores.of(PEER, 0) <= 1.001
+    scores.favour({PEER: 1.0})
+    assert 0.5 <= scores.of(PEER, 0) <= 1.001
     scores.invalid(PEER, 1000, pause_s)
-    assert scores.of(PEER, pause_s) < 0.001
+    assert scores.of(PEER, pause_s) < 0.12  # the lie fades within ten seconds, too
+
+
+def test_what_an_owner_is_worth_is_a_small_advantage() -> None:
+    scores = Scores(Limits())
+    scores.favour({PEER: 7.0})
+    assert scores.of(PEER, 0) == 0.5, "none is worth more than the worthiest"
+    scores.invalid(PEER, 0, 0)
+    assert scores.of(PEER, 0) < 0
+    scores.favour({})
+    assert scores.of(PEER, 0) == -1
 
 
 def test_accidents_are_tolerated_and_habits_are_not() -> None:

@@ -33,6 +33,8 @@ from orrange_p2p.core import (
     vouchers,
 )
 from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder, delegation_digest
+from orrange_p2p.core.bitcoin_bonds import bond_output, bond_script, parse_month
+from orrange_p2p.core.bond_proofs import BondProof, proof_digest
 from orrange_p2p.core.certificates import Certificate
 from orrange_p2p.core.checkpoints import Checkpoint
 from orrange_p2p.core.entries import Entry, EntryHeader
@@ -63,6 +65,7 @@ from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedul
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
 from orrange_p2p.core.witnesses import WitnessTable
 from orrange_p2p.crypto import keccak_tree, secp256k1
+from orrange_p2p.crypto.bitcoin import OutPoint
 
 FOLDER = Path(__file__).resolve().parents[2] / "protocol" / "vectors"
 START_MS = 1_700_000_000_000
@@ -429,6 +432,15 @@ def genesis_vectors() -> Json:
                 "one witness, one market",
             ),
             shown(ELECTED, "elected witnesses: of the stories of shares"),
+            shown(
+                network(
+                    "bonded",
+                    bitcoin_bonds="bip122:000000000019d6689c085ae165831e93",
+                    bitcoin_rate_numerator=1200,
+                    bitcoin_rate_denominator=7,
+                ),
+                "bonds on Bitcoin count",
+            ),
         ],
     )
 
@@ -2185,6 +2197,96 @@ def swap_vectors() -> Json:
     )
 
 
+# --- bonds on Bitcoin ---------------------------------------------------------------------------
+
+
+def bond_vectors() -> Json:
+    """Scripts of bonds, and what their keys sign for accounts."""
+    genesis = network()
+    keys = {name: key(name).public_key.format() for name in ("alice", "bob")}
+    place = OutPoint(sha256(b"funding").digest(), 1)
+
+    def signed(signer: str = "alice", network: bytes = genesis.network_id, **changes: Any) -> Json:
+        until_s = parse_month("2027-03")
+        terms = {"sats": 25_000_000, "locked_until_s": until_s, "outpoint": place} | changes
+        digest = proof_digest(genesis, address("owner"), **terms)
+        signature = secp256k1.sign(key(signer), digest)
+        sats, until_s = terms["sats"], terms["locked_until_s"]
+        proof = BondProof(
+            network, address("owner"), keys["alice"], *terms["outpoint"], sats, until_s, signature
+        )
+        return {"proof": proof, "digest": digest}
+
+    good: BondProof = signed()["proof"]
+    other_network = network("other").network_id
+
+    def wrong(name: str, error: str, reason: str, data: bytes | BondProof) -> Json:
+        return invalid(name, data if isinstance(data, bytes) else codec.encode(data), error, reason)
+
+    return document(
+        "Scripts of bonds on Bitcoin by key and month, and proofs in the vectors' network.",
+        scripts=[
+            {
+                "name": f"{name}_{month}",
+                "key": hexed(keys[name]),
+                "month": month,
+                "locked_until": parse_month(month),
+                "script": hexed(bond_script(keys[name], parse_month(month))),
+                "output": hexed(bond_output(keys[name], parse_month(month))),
+            }
+            for name in keys
+            for month in ("2026-12", "2028-03", "2038-01", "2038-02")
+        ],
+        valid=[
+            {
+                "name": name,
+                "input": hexed(made["proof"].encode()),
+                "proof": jsonable(made["proof"]),
+                "digest": hexed(made["digest"]),
+            }
+            for name, made in (
+                ("plain", signed()),
+                ("first_output", signed(outpoint=place._replace(vout=0))),
+                ("least", signed(sats=100_000)),
+                ("late", signed(locked_until_s=parse_month("2039-12"))),
+            )
+        ],
+        invalid=[
+            wrong("empty", "malformed", "no proof at all", b""),
+            wrong("items", "malformed", "an item too few", tuple(good[:7])),
+            wrong("trailing_byte", "malformed", "a byte after it", good.encode() + b"\0"),
+            wrong("key_short", "malformed", "32 bytes of key", good._replace(key=good.key[1:])),
+            wrong("key_uncompressed", "malformed", "no such form", good._replace(key=b"\4" * 33)),
+            wrong("vout_large", "malformed", "above 2^32-1", good._replace(vout=1 << 32)),
+            wrong(
+                "sats_large",
+                "malformed",
+                "more than all coins",
+                good._replace(sats=21 * 10**14 + 1),
+            ),
+            wrong("time_large", "malformed", "above 2^32-1", good._replace(locked_until_s=1 << 32)),
+            wrong("network", "foreign", "another network's", good._replace(network=other_network)),
+            wrong("too_little", "invalid", "99,999 sat", signed(sats=99_999)["proof"]),
+            wrong(
+                "no_month",
+                "invalid",
+                "a second too late",
+                signed(locked_until_s=good.locked_until_s + 1)["proof"],
+            ),
+            wrong("height", "invalid", "a lock time of 0", signed(locked_until_s=0)["proof"]),
+            wrong("signer", "signature", "another key's", signed("bob")["proof"]),
+            wrong(
+                "no_point",
+                "signature",
+                "33 bytes that are no public key",
+                good._replace(key=b"\2" + b"\xff" * 32),
+            ),
+            wrong("account", "signature", "for bob", good._replace(account=address("bob"))),
+            wrong("sats", "signature", "more than was signed", good._replace(sats=25_000_001)),
+        ],
+    )
+
+
 # --- files --------------------------------------------------------------------------------------
 
 FILES: dict[str, Callable[[], Json]] = {
@@ -2207,6 +2309,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "seed.json": seed_vectors,
     "schedule.json": schedule_vectors,
     "swap.json": swap_vectors,
+    "bitcoin_bond.json": bond_vectors,
     "book.json": book_vectors,
 }
 

@@ -11,6 +11,8 @@ from cddl_check import Rules
 
 from orrange_p2p.core import (
     accounts,
+    bitcoin_bonds,
+    bond_proofs,
     book,
     certificates,
     checkpoints,
@@ -128,11 +130,26 @@ def test_the_table_of_matches() -> None:
     assert shown == TRANSITIONS
 
 
+def test_what_a_bond_on_bitcoin_is() -> None:
+    chapter = " ".join(text("13-bitcoin-bonds.md").split())
+    shown = [
+        (r"pays at least ([\d,]+) sat to the P2WSH", bitcoin_bonds.MIN_BOND_SATS),
+        (r"count the first (\d+) months that begin after", bitcoin_bonds.MONTHS_AHEAD),
+        (r"A block is read when (\d+) blocks are known", bitcoin_bonds.DEPTH),
+    ]
+    for pattern, number in shown:
+        (said,) = re.findall(pattern, chapter)
+        assert int(said.replace(",", "")) == number
+    assert bitcoin_bonds.BIND_WITHIN_S == 6 * 3600 and "less than six hours after" in chapter
+    assert bitcoin_bonds.MARGIN_S == 24 * 3600 and "of at most `t` less a day" in chapter
+
+
 def test_wire_names_are_class_names() -> None:
     schema = "\n".join(path.read_text(encoding="utf-8") for path in PROTOCOL.glob("cddl/*.cddl"))
     records = {name for name in Rules(schema).names() if name[0].isupper()}
     modules = (
         accounts,
+        bond_proofs,
         entries,
         evidence,
         frames,

@@ -30,6 +30,8 @@ from orrange_p2p.core import (
     vouchers,
 )
 from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.bitcoin_bonds import bond_output, bond_script, parse_month
+from orrange_p2p.core.bond_proofs import BondProof, decode_bond_proof, proof_digest
 from orrange_p2p.core.book import REASON_NAMES
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
@@ -772,6 +774,38 @@ def test_terms_that_make_no_swap(case: Json) -> None:
     market, deal = _swap_deal(Side.SELL)
     ours = SwapTerms.decode(octets(LOADED["swap"]["valid"][0]["input"]))
     must_fail(case, lambda: agree(market, deal, ours, octets(case["input"])))
+
+
+@pytest.mark.parametrize("case", cases("bitcoin_bond", "scripts"))
+def test_scripts_of_bonds(case: Json) -> None:
+    bond_key, time_s = octets(case["key"]), parse_month(case["month"])
+    assert time_s == case["locked_until"]
+    script = bond_script(bond_key, time_s)
+    size = 4 if time_s < 1 << 31 else 5
+    assert script == b"\x21" + bond_key + b"\xad" + bytes([size]) + (
+        time_s.to_bytes(size, "little") + b"\xb1"
+    )
+    assert (script, bond_output(bond_key, time_s)) == (
+        octets(case["script"]),
+        octets(case["output"]),
+    )
+    assert octets(case["output"]) == b"\0\x20" + sha256(script).digest()
+
+
+@pytest.mark.parametrize("case", cases("bitcoin_bond"))
+def test_proofs_of_bonds(case: Json) -> None:
+    values = [octets(v) if isinstance(v, str) else v for v in case["proof"].values()]
+    proof = decode_bond_proof(octets(case["input"]))
+    assert proof == BondProof(*values) and proof.encode() == octets(case["input"])
+    proof.verify(make_vectors.network())
+    assert octets(case["digest"]) == proof_digest(
+        make_vectors.network(), proof.account, proof.outpoint, proof.sats, proof.locked_until_s
+    )
+
+
+@pytest.mark.parametrize("case", cases("bitcoin_bond", "invalid"))
+def test_proofs_that_no_bond_has(case: Json) -> None:
+    must_fail(case, lambda: decode_bond_proof(octets(case["input"])).verify(make_vectors.network()))
 
 
 @pytest.mark.parametrize("case", cases("schedule"))

@@ -48,6 +48,16 @@ def api_node(home: Path, more: str = "") -> Iterator[ApiNode]:
     arguments = ["--listen", "/ip4/127.0.0.1/tcp/0", "--api", "127.0.0.1:0"]
     init = [*ORRANGE, "init", "--dev", "--data-dir", str(home), *arguments]
     subprocess.run(init, check=True, capture_output=True)
+    # Shorter rounds, and eras that fit their number: no test here is about how long they take.
+    network = home / "network.toml"
+    text = network.read_text()
+    for usual, brisk in (
+        ("\nmin_round_ms = 250\n", "\nmin_round_ms = 100\n"),
+        ("\nera_ms = 3600000\n", "\nera_ms = 1000000\n"),
+    ):
+        assert usual in text
+        text = text.replace(usual, brisk)
+    network.write_text(text)
     with (home / "node.toml").open("a") as config:
         config.write(more)
     with (home / "log").open("wb") as log:

@@ -253,14 +253,15 @@ class Course:
         return await self._outcome(await self.finish(held_until_s=held_until_s))
 
     async def finish(self, *, held_until_s: int = 0) -> str:
-        """Until everybody who lives has ended; what is wrong, if something is."""
+        """Until everybody who lives has ended, or somebody acted on what it had not kept: whatever
+        comes after that, the verdict stands. What is wrong else, if something is."""
         chains = self.world.chains
         until_s = chains.time_s + MOST_STEPS * STEP_S
         is_first = True
         while chains.time_s < until_s:
             await self.step(is_held=chains.time_s < held_until_s, is_first=is_first)
             is_first = False
-            if self.has_ended():
+            if self.has_ended() or any(party.ill for party in self.world.parties):
                 return ""
         return "stuck"
 

@@ -23,7 +23,7 @@ from evm_chains import anvil, rpc
 from evm_chains import config as evm_config
 
 from orrange_p2p.chains.bitcoin.config import REGTEST
-from orrange_p2p.chains.bitcoin.leg import open_bitcoin_leg
+from orrange_p2p.chains.bitcoin.leg import HORIZON_S, open_bitcoin_leg
 from orrange_p2p.chains.bitcoin.rpc import BitcoindRpc, open_bitcoind
 from orrange_p2p.chains.bitcoin.transactions import public_key
 from orrange_p2p.chains.evm import erc20
@@ -589,7 +589,8 @@ class Stage:
         async with AsyncExitStack() as stack:
             bitcoin = None
             if REGTEST in names:
-                start_s = time_s - 100 * STEP_S
+                # Older than any lock could be: nobody reads these blocks when it looks for one.
+                start_s = time_s - 2 * HORIZON_S
                 port = await stack.enter_async_context(
                     open_bitcoin(mines_at_once=False, time_s=start_s)
                 )

@@ -5,27 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import matrix
 import pytest
-import structlog
 from matrix import Case, Visited, cases, find_points, lose_store, quick, run_case
-from swap_parties import Stage, WatchedBundles, WatchedIntents, World, holds, open_stage
+from swap_parties import Stage, WatchedBundles, WatchedIntents, World, holds
 
 from orrange_p2p.core.swaps.htlc import TRANSITIONS, Role, SwapState
 from orrange_p2p.store.bitcoin_sqlite import SqliteBitcoin
 
 BTC_EVM = ("btc", "evm")
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    async with open_stage((31337, 31338)) as opened:
-        yield opened
-    structlog.reset_defaults()
 
 
 async def until_ended(world: World, most: int = 160) -> None:

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import structlog
-from swap_parties import Party, Stage, World, holds, open_stage
+from swap_parties import Party, Stage, World, holds
 
 from orrange_p2p.core.errors import RefusedError
 from orrange_p2p.core.swaps.htlc import Role, SwapState
@@ -16,14 +15,6 @@ from orrange_p2p.daemon.bundles import read_bundle
 from orrange_p2p.daemon.watchtower import Watchtower
 
 PAIRS = [("btc", "evm"), ("evm", "evm2")]
-
-
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    async with open_stage((31337, 31338)) as opened:
-        yield opened
-    structlog.reset_defaults()
 
 
 class Tower(Party):

@@ -1,6 +1,7 @@
 """The ``Leg`` port on Bitcoin. Read in the order of a lock's life:
 
 ``leg``       the port's adapter: lock, claim, refund, and what runs behind them
+``bonds``     coins locked for a reputation, and taken home
 ``wallet``    keys, addresses and coins
 ``ledger``    what the chain shows of the scripts that are watched
 ``follower``  keeps the ledger at the head, reorganisations and the mempool included

@@ -49,6 +49,10 @@ class Backend(Protocol):
         """Checked to be of that hash."""
         ...
 
+    async def encoded_block(self, block_hash: bytes) -> bytes:
+        """Its header is checked to be of that hash, and nothing else."""
+        ...
+
     async def pool(self) -> list[bytes]:
         """Ids of all transactions that wait."""
         ...
@@ -59,6 +63,10 @@ class Backend(Protocol):
 
     async def spenders(self, places: Sequence[OutPoint]) -> list[bytes]:
         """Those of them that spend one of ``places``."""
+        ...
+
+    async def unspent_at(self, place: OutPoint) -> Found | None:
+        """That output; None if no block has it, or one spends it."""
         ...
 
     async def send(self, raw: bytes) -> str:

@@ -41,6 +41,8 @@ class Follower:
     def restore(self, kept: Kept) -> None:
         """What was known before."""
         self._trail.extend(kept.blocks)
+        if self._trail:
+            self._wallet.watch_bonds(self._trail[-1].median_s)
         for script in kept.scripts:
             self._scripts.add(script)
             self._ledger.watch(script)
@@ -97,6 +99,7 @@ class Follower:
             if header is None:
                 raise UnreachableError("the chain went back meanwhile; looked at again")
             first = header
+        self._wallet.watch_bonds(best.median_s)
         known = -1
         while (scripts := self._wallet.watched()) and len(scripts) != known:
             known = len(scripts)
@@ -117,6 +120,7 @@ class Follower:
         if header is None or header.parent != head.hash:
             return  # replaced meanwhile
         block = await self._backend.block(block_hash)
+        self._wallet.watch_bonds(header.median_s)
         concerning = self._ledger.connect(block.transactions, header.height)
         self._wallet.extend()
         kept = KeptBlock(header.height, header.hash, header.median_s)

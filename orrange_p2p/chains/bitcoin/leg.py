@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from orrange_p2p.chains.bitcoin.backend import Backend
+from orrange_p2p.chains.bitcoin.bonds import Bonds
 from orrange_p2p.chains.bitcoin.config import BitcoinConfig, network_of
 from orrange_p2p.chains.bitcoin.follower import Follower
 from orrange_p2p.chains.bitcoin.ledger import Ledger
@@ -52,13 +53,18 @@ class BitcoinLeg:
     """Implements ``Leg``. Made by ``open_bitcoin_leg``."""
 
     def __init__(
-        self, config: BitcoinConfig, backend: Backend, store: BitcoinStore, key_at: KeyAt
+        self,
+        config: BitcoinConfig,
+        backend: Backend,
+        store: BitcoinStore,
+        key_at: KeyAt,
+        traders: int,
     ) -> None:
         self._config = config
         self._network = network_of(config.chain)
         self._store = store
         self._ledger = Ledger()
-        self._wallet = Wallet(self._ledger, key_at, self._network.coin)
+        self._wallet = Wallet(self._ledger, key_at, self._network.coin, traders)
         self._follower = Follower(backend, store, self._ledger, self._wallet)
         self._sender = Sender(config, backend, store, self._ledger, self._wallet)
         self._preimages: dict[bytes, bytes] = {}
@@ -68,6 +74,17 @@ class BitcoinLeg:
         self._looked = trio.Event()
         """Set, and replaced, at each new head."""
         self._hint = trio.Event()
+        self.bonds = Bonds(
+            config.chain,
+            self._network.prefix,
+            self._look,
+            self._turn,
+            backend,
+            self._ledger,
+            self._wallet,
+            self._sender,
+        )
+        """Of the traders whose wallet this is."""
 
     async def restore(self) -> None:
         """What was kept. Once, before anything else."""
@@ -305,16 +322,22 @@ def _time(head: KeptBlock) -> ChainTime:
 
 @asynccontextmanager
 async def open_bitcoin_leg(
-    config: BitcoinConfig, store: BitcoinStore, key_at: KeyAt, *, backend: Backend | None = None
+    config: BitcoinConfig,
+    store: BitcoinStore,
+    key_at: KeyAt,
+    *,
+    traders: int = 1,
+    backend: Backend | None = None,
 ) -> AsyncIterator[BitcoinLeg]:
-    """A leg for as long as the block lasts. ``backend`` replaces that of the configuration.
+    """A leg for as long as the block lasts, with the bonds of so many traders. ``backend`` replaces
+    that of the configuration.
 
     Opening reaches for nothing: a node that is down now may be up later.
     """
     async with AsyncExitStack() as stack:
         if backend is None:
             backend = await stack.enter_async_context(open_bitcoind(config))
-        leg = BitcoinLeg(config, backend, store, key_at)
+        leg = BitcoinLeg(config, backend, store, key_at, traders)
         await leg.restore()
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(leg.run)

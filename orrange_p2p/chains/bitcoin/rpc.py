@@ -23,7 +23,16 @@ from orrange_p2p.core.errors import (
     RefusedError,
     UnreachableError,
 )
-from orrange_p2p.crypto.bitcoin import Block, OutPoint, Tx, TxOut, decode_block, decode_tx
+from orrange_p2p.crypto.bitcoin import (
+    HEADER_BYTES,
+    Block,
+    OutPoint,
+    Tx,
+    TxOut,
+    decode_block,
+    decode_tx,
+    double_sha256,
+)
 
 __all__ = ["BitcoindRpc", "open_bitcoind"]
 
@@ -80,11 +89,14 @@ class BitcoindRpc:
             raise
 
     async def block(self, block_hash: bytes) -> Block:
+        octets = await self.encoded_block(block_hash)
+        return await trio.to_thread.run_sync(decode_block, octets)
+
+    async def encoded_block(self, block_hash: bytes) -> bytes:
         octets = _octets(await self._call("getblock", [block_hash[::-1].hex(), 0]))
-        block = await trio.to_thread.run_sync(decode_block, octets)
-        if block.hash != block_hash:
+        if double_sha256(octets[:HEADER_BYTES]) != block_hash:
             raise MalformedError("the node's block is another one")
-        return block
+        return octets
 
     async def pool(self) -> list[bytes]:
         return [_hash(one) for one in _list(await self._call("getrawmempool", []))]
@@ -108,6 +120,19 @@ class BitcoindRpc:
         answers = _list(await self._call("gettxspendingprevout", [asked]))
         names = [_object(one).get("spendingtxid") for one in answers]
         return [_hash(one) for one in names if one is not None]
+
+    async def unspent_at(self, place: OutPoint) -> Found | None:
+        answer = await self._call("gettxout", [place.txid[::-1].hex(), place.vout, False])
+        if answer is None:
+            return None
+        fields = _object(answer)
+        best = await self.header(_hash(fields.get("bestblock")))
+        confirmations = _integer(fields.get("confirmations"))
+        if best is None or not 1 <= confirmations <= best.height + 1:
+            raise MalformedError("the node's output is in no block")
+        script = _octets(_object(fields.get("scriptPubKey")).get("hex"))
+        output = TxOut(_sats(fields.get("value")), script)
+        return Found(place, output, best.height - confirmations + 1)
 
     async def send(self, raw: bytes) -> str:
         try:

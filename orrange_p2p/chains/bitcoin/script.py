@@ -6,6 +6,9 @@
 
 Paid to by its hash (P2WSH). Without SIZE a secret of another length than the other chain's contract
 takes could open this lock and not that one.
+
+A bond is a lock that nobody can claim: without a recipient and a hashlock, its script is that of
+protocol/13-bitcoin-bonds.md.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Final
 
 from coincurve import PublicKey
 
+from orrange_p2p.core.bitcoin_bonds import bond_script
 from orrange_p2p.core.errors import CallerError
 from orrange_p2p.core.swaps.legs import Lock
 from orrange_p2p.crypto.bitcoin import Tx, p2wsh
 
-__all__ = ["DUST_SATS", "MIN_LOCK_SATS", "lock_output", "lock_script", "preimage_of"]
+__all__ = ["DUST_SATS", "MIN_LOCK_SATS", "is_bond", "lock_output", "lock_script", "preimage_of"]
 
 SECRET_BYTES: Final = 32
 DUST_SATS: Final = 330
@@ -35,6 +39,8 @@ _CHECKLOCKTIMEVERIFY, _DROP, _CHECKSIG = b"\xb1", b"\x75", b"\xac"
 
 def lock_script(lock: Lock) -> bytes:
     """Raises ``CallerError`` if its terms fit no such script."""
+    if is_bond(lock):
+        return bond_script(lock.sender, lock.timelock_s)
     for key in (lock.sender, lock.recipient):
         try:
             if len(key) != 33:
@@ -55,6 +61,10 @@ def lock_script(lock: Lock) -> bytes:
             *(_ENDIF, _CHECKSIG),
         )
     )
+
+
+def is_bond(lock: Lock) -> bool:
+    return not lock.recipient
 
 
 def lock_output(lock: Lock) -> bytes:

@@ -21,8 +21,8 @@ from orrange_p2p.chains.bitcoin.fees import (
     target,
 )
 from orrange_p2p.chains.bitcoin.ledger import Ledger, Output
-from orrange_p2p.chains.bitcoin.script import DUST_SATS, lock_output, lock_script
-from orrange_p2p.chains.bitcoin.transactions import Coin, pay, spend_lock
+from orrange_p2p.chains.bitcoin.script import DUST_SATS, is_bond, lock_output, lock_script
+from orrange_p2p.chains.bitcoin.transactions import Coin, pay, spend_bond, spend_lock
 from orrange_p2p.chains.bitcoin.wallet import CHANGE, RECEIVE, Wallet
 from orrange_p2p.core.errors import RefusedError
 from orrange_p2p.core.swaps.legs import Lock
@@ -45,7 +45,8 @@ _RESCUE_FACTOR: Final = 2
 
 
 def name_of(kind: str, lock: Lock) -> str:
-    return f"{kind} {lock_output(lock)[2:].hex()}"
+    """A lock's script is its own; that of bonds is one for all of a month."""
+    return f"{kind} {(lock.trade if is_bond(lock) else lock_output(lock)[2:]).hex()}"
 
 
 class Sender:
@@ -85,6 +86,14 @@ class Sender:
         """Ids of what we signed ourselves."""
         return {one.txid for attempts in self._attempts.values() for one in attempts}
 
+    def place_of(self, intent: BitcoinIntent) -> Output | None:
+        """What an intent ends."""
+        if not intent.name.startswith("unbond "):
+            return self.found(intent.lock)
+        spends = decode_tx(self.attempts(intent.name)[0].raw).inputs[0].spends
+        outputs = self._ledger.outputs(lock_output(intent.lock))
+        return next((one for one in outputs if one.outpoint == spends), None)
+
     def found(self, lock: Lock) -> Output | None:
         """The output that is this lock: the first with exactly its amount."""
         outputs = self._ledger.outputs(lock_output(lock))
@@ -114,8 +123,8 @@ class Sender:
 
     async def begin_lock(self, lock: Lock, by_s: int, head: KeptBlock) -> None:
         """Raises ``RefusedError``, with nothing kept, if there are not the coins for it."""
-        intent = BitcoinIntent(name_of("lock", lock), lock, by_s=by_s)
-        rate = await self.rate(blocks_left(by_s, head.median_s))
+        intent = BitcoinIntent(name_of("bond" if is_bond(lock) else "lock", lock), lock, by_s=by_s)
+        rate = await self.rate(blocks_left(by_s, head.median_s) if by_s else 12)
         attempt = self._lock_attempt(lock, rate, head, None)
         if attempt is None:
             held = sum(coin.value for coin in self.spendable(head))
@@ -143,6 +152,13 @@ class Sender:
         intent = BitcoinIntent(name_of(kind, lock), lock, preimage, by_s)
         rate = await self.rate(blocks_left(by_s, head.median_s) if by_s else 12)
         await self._keep(intent, self.end_attempt(lock, preimage, rate, head, place, None))
+
+    async def begin_unbond(self, lock: Lock, head: KeptBlock, place: Output) -> None:
+        """Take home one output of a bond whose time has come."""
+        intent = BitcoinIntent(f"unbond {place.outpoint}", lock)
+        await self._keep(
+            intent, self.end_attempt(lock, b"", await self.rate(12), head, place, None)
+        )
 
     async def mark_handed_out(self, name: str) -> None:
         intent = self.intents[name]._replace(handed_out=True)
@@ -176,7 +192,7 @@ class Sender:
             if intent.done:
                 continue
             kind = intent.name.partition(" ")[0]
-            if kind in ("claim", "refund"):
+            if kind in ("claim", "refund", "unbond"):
                 await self._step_end(intent, head)
             else:
                 await self._step_payment(intent, kind, head)
@@ -207,7 +223,7 @@ class Sender:
         await self._go_on(intent, attempt)
 
     async def _step_end(self, intent: BitcoinIntent, head: KeptBlock) -> None:
-        place = self.found(intent.lock)
+        place = self.place_of(intent)
         if place is None:
             return  # the lock's block was replaced; it comes again, or never was worth anything
         spend = self._ledger.spend(place.outpoint)
@@ -318,7 +334,7 @@ class Sender:
         last: BitcoinAttempt | None,
     ) -> BitcoinAttempt:
         """Its fee is taken from what it brings home, so it needs no other coin."""
-        coin = Coin(place.outpoint, place.value, self._wallet.party(lock.trade))
+        coin = Coin(place.outpoint, place.value, self._wallet.secret_of(lock))
         script = lock_script(lock)
         home = self._wallet.fresh(RECEIVE)
         if last is not None:
@@ -326,6 +342,8 @@ class Sender:
 
         def made(fee: int) -> bytes:
             output = TxOut(place.value - fee, home)
+            if is_bond(lock):
+                return spend_bond(coin, script, output, locked_until_s=lock.timelock_s)
             secret = preimage or None
             return spend_lock(coin, script, output, preimage=secret, timelock_s=lock.timelock_s)
 

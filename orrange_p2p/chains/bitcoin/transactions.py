@@ -22,7 +22,16 @@ from coincurve import PrivateKey
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError
 from orrange_p2p.crypto.bitcoin import OutPoint, TxOut, decode_tx, p2wpkh
 
-__all__ = ["Coin", "address_of", "pay", "public_key", "script_of", "spend_lock", "with_preimage"]
+__all__ = [
+    "Coin",
+    "address_of",
+    "pay",
+    "public_key",
+    "script_of",
+    "spend_bond",
+    "spend_lock",
+    "with_preimage",
+]
 
 RBF: Final = 0xFFFFFFFD
 """Replaceable (BIP-125), and locktimes count."""
@@ -70,6 +79,18 @@ def spend_lock(
 
     The signature does not cover the preimage: a claim made with another one can be mended.
     """
+    branch = (b"",) if preimage is None else (preimage, b"\x01")
+    return _spend(coin, script, output, branch, timelock_s if preimage is None else 0)
+
+
+def spend_bond(coin: Coin, script: bytes, output: TxOut, *, locked_until_s: int) -> bytes:
+    """A signed transaction that takes a bond home: good from then on."""
+    return _spend(coin, script, output, (), locked_until_s)
+
+
+def _spend(
+    coin: Coin, script: bytes, output: TxOut, branch: Sequence[bytes], locktime: int
+) -> bytes:
     bitcoinlib = _bitcoinlib()
     one = bitcoinlib.Input(
         *(coin.outpoint.txid[::-1], coin.outpoint.vout),
@@ -80,9 +101,8 @@ def spend_lock(
         script_type="p2sh_multisig",  # its name for: hash the script that is given
         strict=False,
     )
-    made = _transaction(bitcoinlib, [one], [output], timelock_s if preimage is None else 0)
+    made = _transaction(bitcoinlib, [one], [output], locktime)
     signature = _signature(made, 0, coin.secret)
-    branch = [b""] if preimage is None else [preimage, b"\x01"]
     made.inputs[0].witnesses = [signature, *branch, script]
     return bytes(made.raw())
 

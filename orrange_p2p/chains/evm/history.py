@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from orrange_p2p.core.bitcoin_bonds import compressed
 from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
@@ -24,10 +25,12 @@ _STOOD: Final = keccak256(b"Stood(address,bytes32,address,bytes32,uint64)")
 _REGISTRY: Final = frozenset((BONDED, _UNBONDING, _BOUND, _SLASHED, _ALLOCATED, _STOOD))
 _SETTLEMENT: Final = frozenset((SETTLED, _DEFAULTED))
 _TOPICS: Final = (*sorted(_REGISTRY), *sorted(_SETTLEMENT))
+MAX_PEER_ID_BYTES: Final = 64
+"""As in the contract."""
 _SHAPES: Final = {
     BONDED: (2, 64),
     _UNBONDING: (2, 64),
-    _BOUND: (3, 64),
+    _BOUND: (3, 128),
     _SLASHED: (4, 128),
     SETTLED: (3, 160),
     _DEFAULTED: (3, 64),
@@ -96,8 +99,25 @@ def read(
             place, EventKind.STOOD, time_s, owner, key, market=topics[2], anchor=anchor, since=since
         )
     key = Address(topics[2][12:])
-    kind = EventKind.BOUND if topic == _BOUND else EventKind.SLASHED
-    return ChainEvent(place, kind, time_s, owner, key)
+    if topic == _BOUND:
+        point = _octets(data, 1)
+        if len(point) not in (0, 64):
+            raise MalformedError("a log that the network's contracts do not emit")
+        bitcoin_key = compressed(point) if point else b""
+        kind = EventKind.BOUND
+        peer_id = _octets(data, 0)
+        if len(peer_id) > MAX_PEER_ID_BYTES:
+            raise MalformedError("a log that the network's contracts do not emit")
+        return ChainEvent(place, kind, time_s, owner, key, bitcoin_key=bitcoin_key, peer_id=peer_id)
+    return ChainEvent(place, EventKind.SLASHED, time_s, owner, key)
+
+
+def _octets(data: bytes, place: int) -> bytes:
+    """A value of type ``bytes`` among others. Raises ``MalformedError``."""
+    start = _word(data, place)
+    if start + 32 > len(data) or start + 32 + (size := _word(data[start:], 0)) > len(data):
+        raise MalformedError("a log that the network's contracts do not emit")
+    return data[start + 32 : start + 32 + size]
 
 
 def _word(data: bytes, place: int) -> int:
