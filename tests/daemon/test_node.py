@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from orrange_p2p.core import entries, ticks
+from orrange_p2p.core.allowances import ENTRY_COST_BYTES, Allowances
 from orrange_p2p.core.errors import HaltedError
 from orrange_p2p.core.frames import Frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
@@ -32,7 +33,6 @@ from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Applied, TickBody
 from orrange_p2p.daemon.author import AuthorLog
-from orrange_p2p.daemon.intake import ENTRY_COST_BYTES
 from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.system import SystemClock
@@ -309,8 +309,7 @@ async def test_strangers_cost_no_disk() -> None:
 async def test_an_author_that_signs_without_end_is_held_to_its_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BYTES_PER_S", 1.0)
-    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BURST", 40_000.0)
+    monkeypatch.setattr("orrange_p2p.daemon.intake.Allowances", lambda: Allowances(1, 40_000))
     parties = [Party(n) for n in range(4)]
     flooder = Party(9).trader
     genesis = genesis_of(parties, traders=[*parties, Party(9)])
