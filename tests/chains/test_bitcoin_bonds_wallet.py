@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from bitcoin_chains import REGTEST, Node, changed_witness, config, kernel, keys
 from coincurve import PrivateKey
+from embit import ec
+from embit.descriptor import Descriptor
+from embit.script import Script, Witness
+from embit.transaction import Transaction, TransactionInput, TransactionOutput
 
 sys.path.append(str(Path(__file__).parents[1] / "core"))
 
@@ -18,10 +22,17 @@ from network import make_genesis
 from orrange_p2p.chains.bitcoin.bonds import OwnBond, find
 from orrange_p2p.chains.bitcoin.leg import BitcoinLeg, open_bitcoin_leg
 from orrange_p2p.chains.bitcoin.transactions import script_of
-from orrange_p2p.core.bitcoin_bonds import DEPTH, bond_output, lock_times, show_month
+from orrange_p2p.core.bitcoin_bonds import (
+    DEPTH,
+    bond_descriptor,
+    bond_output,
+    lock_times,
+    show_month,
+)
 from orrange_p2p.core.bond_proofs import BondProof, proof_digest
 from orrange_p2p.core.errors import CallerError, InvalidError, RefusedError
 from orrange_p2p.core.ids import Address
+from orrange_p2p.crypto.bip32 import HARDENED
 from orrange_p2p.crypto.bitcoin import OutPoint, decode_tx
 from orrange_p2p.store.bitcoin_sqlite import open_sqlite_bitcoin
 
@@ -123,6 +134,34 @@ async def test_what_bitcoin_core_refuses_of_a_bond(node: Node, tmp_path: Path) -
         }
         for why, one in bad.items():
             assert "script" in await node.refuses(one.encoded()), why
+
+
+async def test_another_wallet_takes_a_bond_home_by_its_descriptor(
+    node: Node, tmp_path: Path
+) -> None:
+    async with wallet(node, tmp_path, sats=1_000_000) as leg:
+        until_s = await until_of(leg)
+        await leg.bonds.create("mine", 1, 400_000, until_s)
+        await node.mine()
+        bond = await only(leg)
+        described = Descriptor.from_string(bond_descriptor(bond.key, until_s))
+        home = Script(b"\0\x14" + b"\x22" * 20)
+        tx = Transaction(
+            vin=[TransactionInput(bond.outpoint.txid[::-1], bond.outpoint.vout, sequence=0)],
+            vout=[TransactionOutput(399_000, home)],
+            locktime=until_s,
+        )
+        key = ec.PrivateKey(keys(0)((20307 + HARDENED, 1 + HARDENED, 1 + HARDENED)))
+        script = described.witness_script()
+        signature = key.sign(tx.sighash_segwit(0, script, 400_000)).serialize() + b"\1"
+        tx.vin[0].witness = Witness([signature, script.data])
+        assert await node.refuses(tx.serialize()) == "non-final"
+        await node.pass_time(until_s - (await leg.now()).time_s + 60)
+        await node.rpc("sendrawtransaction", tx.serialize().hex())
+        await node.mine()
+        assert (await only(leg)).spent_depth == 1
+        with pytest.raises(CallerError, match="was spent by"):
+            await leg.bonds.spend(bond.outpoint)
 
 
 async def test_bonds_come_back_from_the_seed_alone_and_from_strangers(
