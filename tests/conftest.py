@@ -9,26 +9,27 @@ from compile_core import ROOT, stale_modules
 
 LONG: Final = (
     "contracts/test_evm_contracts.py",
-    "cli/test_demo.py",
     "swaps/test_swapping.py",
-    "cli/test_demo_eras.py",
+    "cli/test_demo.py",
     "sim/test_run.py",
-    "rpc/test_page.py",
-    "chaos/test_chaos.py",
-    "daemon/test_backup.py",
-    "cli/test_wallet.py",
-    "daemon/test_hostile.py",
+    "cli/test_demo_eras.py",
     "daemon/test_joining.py",
-    "rpc/test_light_trader.py",
-    "sim/test_results.py",
+    "daemon/test_hostile.py",
+    "rpc/test_page.py",
     "daemon/test_node.py",
-    "rpc/test_http_api.py",
+    "chaos/test_chaos.py",
     "swaps/test_watchtower.py",
+    "daemon/test_backup.py",
+    "sim/test_results.py",
+    "cli/test_wallet.py",
+    "rpc/test_light_trader.py",
+    "rpc/test_http_api.py",
     "p2p/test_stock_faults.py",
     "daemon/test_hostile_process.py",
 )
-"""Files that take twenty seconds or more, the longest first. A worker runs a file as a whole: one
-that began last would leave the other worker idle."""
+"""Files that take twenty seconds or more. They come first, the longest among them, since a worker
+runs a file as a whole: one that began last would leave the other worker idle. Neighbours run at the
+same time, so those of many processes stand beside those of one."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -112,10 +112,10 @@ def _with_progress(
     title = f"{first.name}: {first.nodes} nodes"
     with Progress(*columns, console=_console(), transient=True) as progress:
         whole: TaskID = progress.add_task(title, total=sum(one.seconds for one in wanted))
-        done: dict[int, int] = {}
+        done: dict[tuple[int, str], int] = {}
 
         def tell(scenario: Scenario, second: int) -> None:
-            done[scenario.seed] = second
+            done[scenario.seed, scenario.digest] = second
             progress.update(whole, completed=sum(done.values()))
 
         if is_ray:
@@ -169,10 +169,11 @@ def _show(figures: dict[str, Any]) -> None:
 
 @command.group("attack")
 def attack() -> None:
-    """Reckon what an attack on reputation brings, from histories of the home chain alone.
+    """What an attack on reputation brings.
 
-    No network is simulated: the production functions score and elect. The same options give the
-    same figures, and the same `hash` of them, on every machine.
+    `wash` and `split` follow from histories of the home chain alone: no network is simulated, the
+    production functions score and elect. `spam` runs networks. The same options give the same
+    figures, and the same `hash` of them, on every machine.
     """
 
 
@@ -226,6 +227,30 @@ def attack_split(percent: int, seats: int, out: Path | None, as_json: bool) -> N
     from orrange_p2p.sim.split import Split, split
 
     _reckon("split", split(Split(percent=percent, seats=seats)), out, as_json)
+
+
+@attack.command("spam")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--seeds", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.option("--seconds", type=click.IntRange(1), help="Simulated; instead of the scenario's.")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, help="So many runs at once.")
+@out_option
+@json_option
+def attack_spam(
+    file: Path, seeds: int, seconds: int | None, jobs: int, out: Path | None, as_json: bool
+) -> None:
+    """Do others wait longer while FILE's spammers write, such as those of simulations/spam.toml?
+
+    Each seed is run twice, once with the spammers silent. Rises are in percent.
+    """
+    from orrange_p2p.sim.scenario import load_scenario
+    from orrange_p2p.sim.spam import compared, pairs_of
+
+    scenario = load_scenario(file)
+    if seconds is not None:
+        scenario = scenario.evolved(seconds=seconds)
+    runs = _with_progress(pairs_of(scenario, seeds), jobs, False, None)
+    _reckon("spam", compared(scenario, runs), out, as_json)
 
 
 def _reckon(name: str, found: dict[str, Any], out: Path | None, as_json: bool) -> None:

@@ -459,7 +459,7 @@ class Replica:
         """Raises ``KeyError`` for one that is not known yet, or not any more."""
         found = self._rosters.get(era)
         if found is None and not self.genesis.parameters.elected_witnesses:
-            return self._rosters[min(self._rosters)]
+            found = self._rosters[era] = of_genesis(self.genesis, self.market_id, era)
         return self._rosters[era] if found is None else found
 
     @property

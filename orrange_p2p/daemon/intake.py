@@ -15,10 +15,12 @@ from typing import Final
 
 import trio
 
+from orrange_p2p.core.allowances import Allowances
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.frames import MAX_FRAME_RECORDS, Frame, decode_frame
 from orrange_p2p.core.ids import Address, MarketId, PeerId
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.core.ticks import Tick, decode_tick
 from orrange_p2p.crypto.hashes import sha256
 from orrange_p2p.crypto.secp256k1 import verify_batch
@@ -36,13 +38,6 @@ CHECKS_PER_S: Final = 4000.0
 that forwards 10,000 orders a second, 32 to an entry, needs a twelfth of it."""
 CHECKS_BURST: Final = 2.0 * MAX_FRAME_RECORDS
 """At once: any frame fits."""
-AUTHOR_BYTES_PER_S: Final = 1024.0 * 1024
-"""What one author's entries may take of disk and lines, sustained. One that alone brings 10,000
-orders a second, 32 to an entry, with their accepts, needs two thirds of it."""
-AUTHOR_BURST: Final = 8.0 * 1024 * 1024
-"""At once: what a node that was cut off for some seconds has to hand in later."""
-ENTRY_COST_BYTES: Final = 1024
-"""What an entry costs besides its bytes: a signature check, a row, a look at every neighbour."""
 THREAD_FROM: Final = 8
 """From this many signatures on, a worker thread is cheaper than holding the event loop up."""
 
@@ -76,7 +71,11 @@ class Intake:
         is_wanted: Callable[[Fact], bool],
         is_held: Callable[[Fact], bool],
         counters: Counter[str],
+        owner_of: Callable[[Address], Address] = lambda author: author,
+        divided_by: Callable[[], Roster | None] = lambda: None,
     ) -> None:
+        """``owner_of``: whose account an author's entries are on. ``divided_by``: by whose
+        reputation the whole is divided, where it is."""
         self._separator = separator
         self._market = market
         self._take = take
@@ -85,7 +84,9 @@ class Intake:
         self._counters = counters
         self._verified = Verified()
         self._budgets: Budgets[PeerId] = Budgets(CHECKS_PER_S, CHECKS_BURST)
-        self._shares: Budgets[Address] = Budgets(AUTHOR_BYTES_PER_S, AUTHOR_BURST)
+        self._owner_of = owner_of
+        self._divided_by = divided_by
+        self._allowances = Allowances()
         self._threads = trio.CapacityLimiter(2)
         self._send, self._receive = trio.open_memory_channel[list[tuple[PeerId, Fact]]](
             QUEUE_BATCHES
@@ -151,8 +152,11 @@ class Intake:
         node offers it again, and then it has to count as new."""
         if isinstance(fact, Tick):
             return True
-        cost = ENTRY_COST_BYTES + len(fact.encoded)
-        if self._shares.spend(fact.author, cost, trio.current_time()):
+        roster = self._divided_by()
+        if roster is not None:
+            self._allowances.take_roster(roster)
+        now_us = int(trio.current_time() * 1_000_000)
+        if self._allowances.spend(self._owner_of(fact.author), len(fact.encoded), now_us):
             return True
         self._counters["author_over_budget"] += 1
         self._verified.discard(sha256(fact.encoded))

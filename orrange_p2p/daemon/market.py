@@ -103,6 +103,8 @@ class MarketNode:
             self.is_wanted,
             self.is_held,
             counters,
+            self._owner_of,
+            lambda: self.replica.roster if genesis.parameters.elected_witnesses else None,
         )
         self.changed = trio.Event()
         """Set, and replaced by a fresh one, whenever the replica took something."""
@@ -251,6 +253,11 @@ class MarketNode:
 
     def _name_of_roster(self, era: Era) -> str:
         return f"roster.{self.market_id.hex()}.{era % KEPT_ROSTERS}"
+
+    def _owner_of(self, author: Address) -> Address:
+        """The owner of a session key; of any other author, itself."""
+        account = self.replica.fold.accounts.get(author)
+        return author if account is None else account.owner.address
 
     def is_wanted(self, fact: Fact) -> bool:
         """Whether a verified fact could ever count here: else it is not worth its disk space.

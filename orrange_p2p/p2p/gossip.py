@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 
 import trio
@@ -32,10 +32,10 @@ class _Waiting:
 class Gossip:
     """The gossip half of the transport.
 
-    Streams of peers put messages into one queue with a share per peer; a fixed number of tasks
-    takes them out, verifies the origin's signature, asks the topic's handler and forwards what
-    it accepts. A peer whose share is full is held back on its stream, then its messages are
-    dropped and counted.
+    Streams of peers put messages into a queue with a share per peer; a fixed number of tasks takes
+    one of each peer in turn, so that who sends many delays nobody else's, verifies the origin's
+    signature, asks the topic's handler and forwards what it accepts. A peer whose share is full is
+    held back on its stream, then its messages are dropped and counted.
     """
 
     def __init__(
@@ -52,9 +52,10 @@ class Gossip:
         self._limits = limits
         self._counters = counters
         self._handlers: dict[str, GossipHandler] = {}
-        self._queue: deque[_Waiting] = deque()
+        self._queues: dict[ID, deque[_Waiting]] = {}
+        """Of peers that have something waiting, in the order of their turns."""
+        self._queued = 0
         self._queued_bytes = 0
-        self._queued_by_peer: Counter[ID] = Counter()
         self._room = trio.Event()
         self._work = trio.Semaphore(0)
         pubsub.taker = self
@@ -104,34 +105,43 @@ class Gossip:
             if scope.cancelled_caught and not self._fits(forwarder, message):
                 self._counters["gossip_inbound_dropped"] += 1
                 return
-        self._queue.append(_Waiting(forwarder, message_id, message))
+        queue = self._queues.setdefault(forwarder, deque())
+        queue.append(_Waiting(forwarder, message_id, message))
+        self._queued += 1
         self._queued_bytes += len(message.data)
-        self._queued_by_peer[forwarder] += 1
         self._work.release()
 
     def queued(self) -> int:
         """Messages that wait for a handler."""
-        return len(self._queue)
+        return self._queued
 
     def _fits(self, forwarder: ID, message: rpc_pb2.Message) -> bool:
         limits = self._limits
         return (
-            len(self._queue) < limits.inbound_messages
+            self._queued < limits.inbound_messages
             and self._queued_bytes + len(message.data) <= limits.inbound_bytes
-            and self._queued_by_peer[forwarder] < limits.inbound_peer_messages
+            and len(self._queues.get(forwarder, ())) < limits.inbound_peer_messages
         )
 
     async def _judge_all(self) -> None:
         while True:
             await self._work.acquire()
-            waiting = self._queue.popleft()
-            self._queued_bytes -= len(waiting.message.data)
-            self._queued_by_peer[waiting.forwarder] -= 1
-            if not self._queued_by_peer[waiting.forwarder]:
-                del self._queued_by_peer[waiting.forwarder]
+            waiting = self._next()
             self._room.set()
             self._room = trio.Event()
             await self._judge(waiting)
+
+    def _next(self) -> _Waiting:
+        """The oldest message of the peer whose turn it is; all others have theirs before it has
+        another."""
+        peer = next(iter(self._queues))
+        queue = self._queues.pop(peer)
+        waiting = queue.popleft()
+        if queue:
+            self._queues[peer] = queue
+        self._queued -= 1
+        self._queued_bytes -= len(waiting.message.data)
+        return waiting
 
     async def _judge(self, waiting: _Waiting) -> None:
         message = waiting.message

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from orrange_p2p.core.ids import Address
 from orrange_p2p.sim.engine import Dice
 from orrange_p2p.sim.scenario import OF_TRADERS, Attack, AttackKind, Scenario
 from orrange_p2p.sim.traders import Desk, RandomTrader
@@ -17,7 +18,15 @@ FORK_EVERY_US: Final = 1_000_000
 class Demand:
     """Drives the random traders of a scenario; the last of them are its attackers."""
 
-    def __init__(self, scenario: Scenario, traders: Sequence[RandomTrader]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        traders: Sequence[RandomTrader],
+        quota_ppm: Mapping[Address, int],
+    ) -> None:
+        """``quota_ppm``: millionths of an order that the book lets each of them place a second,
+        where reputation says it."""
+        self._quota_ppm = quota_ppm
         self._per_s = scenario.traders.orders_per_s
         honest = list(traders)
         self._apart: list[tuple[RandomTrader, Attack]] = []
@@ -42,8 +51,7 @@ class Demand:
             desk.engine.after(every_us, self._order, desk, dice, every_us)
         for trader, attack in self._apart:
             if attack.kind is AttackKind.SPAM:
-                every_us = 1_000_000 // attack.per_s
-                desk.engine.after(every_us, self._spam, desk, trader, every_us)
+                desk.engine.at(attack.from_s * 1_000_000, self._spam, desk, trader, attack)
             elif attack.kind is AttackKind.FORK:
                 desk.engine.after(FORK_EVERY_US, self._fork, desk, trader)
 
@@ -52,9 +60,15 @@ class Demand:
         desk.write(trader, [trader.order()])
         desk.engine.after(every_us, self._order, desk, dice, every_us)
 
-    def _spam(self, desk: Desk, trader: RandomTrader, every_us: int) -> None:
-        desk.write(trader, [trader.order()])
-        desk.engine.after(every_us, self._spam, desk, trader, every_us)
+    def _spam(self, desk: Desk, trader: RandomTrader, attack: Attack) -> None:
+        if desk.engine.now_us >= attack.until_s * 1_000_000:
+            return
+        per_s_ppm = attack.per_s * 1_000_000
+        if attack.times:
+            per_s_ppm = max(1, attack.times * self._quota_ppm[trader.address])
+        desk.write(trader, [trader.order() for _ in range(attack.batch)])
+        every_us = max(1, attack.batch * 10**12 // per_s_ppm)
+        desk.engine.after(every_us, self._spam, desk, trader, attack)
 
     def _fork(self, desk: Desk, trader: RandomTrader) -> None:
         desk.fork(trader, trader.order(), trader.order())

@@ -21,7 +21,7 @@ from orrange_p2p.sim.scenario import Eras, Scenario
 __all__ = [
     "REGISTRY",
     "TRADER_BOND",
-    "UNIT",
+    "WHOLE",
     "Elections",
     "Stander",
     "elected_parameters",
@@ -31,7 +31,7 @@ __all__ = [
 REGISTRY: Final = Address(b"\x0e" * 20)
 BONDED_DAYS: Final = 200
 """Before the start: everybody is of full age."""
-UNIT: Final = 1_000_000
+WHOLE: Final = 1_000_000
 """Micro-units of a whole one, in which scenarios tell bonds."""
 TRADER_BOND: Final = 1_000
 """Of each trader, whole ones."""
@@ -77,8 +77,9 @@ class Elections:
         engine: Engine,
         genesis: Genesis,
         standers: Sequence[Stander],
-        traders: Sequence[Address],
+        traders: Mapping[Address, int],
     ) -> None:
+        """``traders``: what each has bonded, whole ones."""
         self._scenario = scenario
         self._eras = eras
         self._engine = engine
@@ -94,9 +95,9 @@ class Elections:
         bonded_ms = genesis.start_ms - BONDED_DAYS * DAY_MS
         bonds = {one.witness: one.bond for one in scenario.candidate}
         for number, stander in enumerate(standers):
-            self._bond(bonded_ms, stander.key, bonds.get(number, Eras.BOND) * UNIT)
-        for key in traders:
-            self._bond(bonded_ms, key, TRADER_BOND * UNIT)
+            self._bond(bonded_ms, stander.key, bonds.get(number, Eras.BOND) * WHOLE)
+        for key, bond in traders.items():
+            self._bond(bonded_ms, key, bond * WHOLE)
         for number, stander in enumerate(standers):
             if scenario.candidacy(number).from_s == 0:
                 self._stand(bonded_ms, stander, 0)
@@ -104,9 +105,11 @@ class Elections:
     def _bond(self, time_ms: int, key: Address, amount: int) -> None:
         owner = self._owners[key] = named(f"owner of 0x{key.hex()}")
         until_ms = self._genesis.start_ms + LONGEST_LOCK_DAYS * DAY_MS
-        self.chain.bond(time_ms, owner, amount, until_ms)
+        if amount:
+            self.chain.bond(time_ms, owner, amount, until_ms)
         self.chain.bind(time_ms, owner, key)
-        self.chain.allocate(time_ms, owner, key, MARKET.id, amount)
+        if amount:
+            self.chain.allocate(time_ms, owner, key, MARKET.id, amount)
 
     def _stand(self, time_ms: int, stander: Stander, since: int, anchor: bytes = b"") -> None:
         owner = self._owners[stander.key]

@@ -10,7 +10,8 @@ lacks it asks, and gets it one and a half round trips later. So an arrival is a 
 links whose lengths are drawn for this message, found by relaxing all links until nothing changes.
 
 Not modelled: joining and leaving meshes, peer scores, IDONTWANT, the choking of single links, TCP's
-retransmissions (a lost copy is lost), the batching of records into frames.
+retransmissions (a lost copy is lost), the batching of records into frames. Processors are modelled
+if ``copy_us`` says what a copy costs: a fluid queue, like an uplink, in which what arrives waits.
 
 Arrays: ``N`` nodes, ``E`` directed links ordered by receiver; times are int32 microseconds after
 the message was published, ``NEVER`` if it does not come. Everything is integers, so a seed gives
@@ -45,6 +46,8 @@ SLOWEST_US: Final = 2**22
 """The longest that one copy takes: four seconds."""
 OWN_COPIES: Final = 12
 """Up to so many peers get a node's own messages at once, whether they are in its mesh or not."""
+HELD_BACK: Final = 1024
+"""``p2p.limits.Limits.inbound_peer_messages``: so many of a peer's messages wait at most."""
 BUSY_US: Final = 2**28
 """The longest wait for an uplink: four and a half minutes."""
 
@@ -133,6 +136,11 @@ class Links:
         self._loss = np.uint64(scenario.loss_ppm * 2**32 // 1_000_000)
         kept = (1_000_000 - scenario.loss_ppm) ** 3  # told, asked and answered
         self._lazy_loss = np.uint64((10**18 - kept) * 2**32 // 10**18)
+        self._copy_us = scenario.copy_us
+        self._busy_us = np.zeros(self.count, np.int64)
+        """Of the processor: what it has still to do."""
+        self._flood_us = np.zeros(self.count, np.int64)
+        """Of what is looked at and goes no further."""
         self._byte_ns = 8_000_000 // scenario.bandwidth_kbps
         self._backlog_us = np.zeros(self.count, np.int64)
         self._backlog_at_us = 0
@@ -208,6 +216,8 @@ class Links:
             self._send_to_all(number, origin, copy_us, arrives)
         if self._is_lazy:
             length += self.hold_us[mesh.target]
+        if self._copy_us:
+            length += np.minimum(self._busy_us, BUSY_US).astype(np.int32)[mesh.target]
         if shut is not None:
             length[shut] = NEVER
         np.minimum(length, NEVER, out=length)
@@ -221,7 +231,21 @@ class Links:
         copies = max(0, int(np.count_nonzero(sent)) - (reached - 1))
         dropped = 0 if lost is None else int(np.count_nonzero(sent & lost))
         self._backlog_us += np.bincount(mesh.source[sent], minlength=self.count) * copy_us
+        if self._copy_us:
+            self._busy_us += np.bincount(mesh.target[sent], minlength=self.count) * self._copy_us
         return Spread(arrives, copies, dropped, max(0, copies - dropped - (reached - 1)))
+
+    def burden(self, now_us: int, origin: int) -> None:
+        """A message that its origin's neighbours look at, and neither take nor forward.
+
+        Nodes take messages from their neighbours in turn and hold back whoever has too many waiting
+        (``p2p.gossip``). So it delays nobody else's, as long as no more than half of them flood,
+        but takes half of the processor from them while any of it waits.
+        """
+        if self._copy_us:
+            self._drain(now_us)
+            waiting = self._flood_us[self.mesh[origin]] + self._copy_us
+            self._flood_us[self.mesh[origin]] = np.minimum(waiting, HELD_BACK * self._copy_us)
 
     def _send_to_all(self, number: int, origin: int, copy_us: int, arrives: Times) -> None:
         """The first copies of a message in a small network."""
@@ -233,6 +257,7 @@ class Links:
             way_us = self.way_us(origin, other)
             jitter_us = way_us * JITTER_PERCENT // 100 * (noise[other] & 255) >> 8
             took_us = way_us + jitter_us + turn * copy_us + int(self._process_us)
+            took_us += min(int(self._busy_us[other]), BUSY_US)
             arrives[other] = min(took_us + int(self.hold_us[other]), int(NEVER))
 
     def _carry(self, arrives: Times, length: Times) -> Times:
@@ -267,8 +292,14 @@ class Links:
             arrives = self._carry(told[graph.seat], length)
 
     def _drain(self, now_us: int) -> None:
-        self._backlog_us -= now_us - self._backlog_at_us
-        np.maximum(self._backlog_us, 0, out=self._backlog_us)
+        passed_us = now_us - self._backlog_at_us
+        np.maximum(self._backlog_us - passed_us, 0, out=self._backlog_us)
+        if self._copy_us:
+            shared = self._flood_us > 0
+            mine_us = np.where(shared, (passed_us + 1) // 2, passed_us)
+            worked_us = np.minimum(self._busy_us, mine_us)
+            self._busy_us -= worked_us
+            np.maximum(self._flood_us - (passed_us - worked_us), 0, out=self._flood_us)
         self._backlog_at_us = now_us
 
     def _noise(self, number: int, stream: int, count: int) -> NDArray[np.uint64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from itertools import pairwise
 from typing import Any, Final
 
@@ -31,13 +31,25 @@ Counts = NDArray[np.int64]
 class _Epoch:
     """What the first node to apply an epoch found, and when each node did."""
 
-    __slots__ = ("depth", "entries", "era", "orders", "root", "spread", "times_us", "trades")
+    __slots__ = (
+        "depth",
+        "entries",
+        "era",
+        "nodes",
+        "orders",
+        "root",
+        "spread",
+        "times_us",
+        "trades",
+    )
 
     def __init__(self, facts: EpochFacts, outcome: EpochOutcome, fold: Fold) -> None:
         self.root = outcome.root
         self.era: int = facts.era
         self.entries: tuple[Entry, ...] = facts.entries
         self.times_us: list[int] = []
+        self.nodes: list[int] = []
+        """Which one it was, each time."""
         self.orders = outcome.placed
         self.trades = len(outcome.trades)
         bid, ask = fold.book.best(Side.BUY), fold.book.best(Side.SELL)
@@ -85,6 +97,7 @@ class Measures:
                 )
                 continue
             known.times_us.append(now_us)
+            known.nodes.append(number)
 
     def _first(self, replica: Replica, facts: EpochFacts, outcome: EpochOutcome) -> _Epoch:
         counts = self.counts
@@ -103,14 +116,19 @@ class Measures:
 
     # --- figures ---
 
-    def commits_ms(self, facts: Facts) -> Counts:
+    def commits_ms(
+        self, facts: Facts, without: Set[Address] = frozenset(), at: Set[int] | None = None
+    ) -> Counts:
         """From an entry's writing to its epoch's applying, at every node: how many took how many
-        whole milliseconds."""
+        whole milliseconds. ``without``: authors that do not count. ``at``: nodes that alone do."""
         total = np.zeros(1, np.int64)
         for epoch in self._epochs.values():
-            born = [fact.born_us for e in epoch.entries if (fact := facts.get(e.digest))]
-            if born and epoch.times_us:
-                took = np.subtract.outer(np.array(epoch.times_us), np.array(born)) // 1000
+            written = [facts.get(e.digest) for e in epoch.entries if e.author not in without]
+            born = [fact.born_us for fact in written if fact is not None]
+            times = zip(epoch.times_us, epoch.nodes, strict=True)
+            there = [time_us for time_us, node in times if at is None or node in at]
+            if born and there:
+                took = np.subtract.outer(np.array(there), np.array(born)) // 1000
                 total = _add(total, np.bincount(took.ravel()))
         return total
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orrange_p2p.core import evidence, gaps, ticks
+from orrange_p2p.core.allowances import Allowances
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.gaps import Gaps
 from orrange_p2p.core.genesis import Genesis
@@ -124,6 +125,7 @@ class Network:
         self.elections = None if elections is None else elections(self.engine)
         if self.elections is not None:
             self.settlement.tell = self.elections.note_settled
+        self.allowances = Allowances()
         self.measures = Measures()
         self.counts: Counter[str] = self.measures.counts
         self._genesis = genesis
@@ -233,7 +235,11 @@ class Network:
         fact.offered_us = now_us
         if not self.links.online[node.number]:
             return
-        size = len(fact.record.encoded)
+        record, size = fact.record, len(fact.record.encoded)
+        if isinstance(record, Entry) and not self._is_allowed(node, record.author, size):
+            self.counts["over_allowance"] += 1
+            self.links.burden(now_us, node.number)
+            return
         spread = self.links.spread(now_us, node.number, size, first)
         self.measures.note_spread(spread, size)
         came = spread.arrives_us
@@ -246,6 +252,14 @@ class Network:
         before[sooner] = arrives[sooner]
         sooner[node.number] = False
         self._schedule(fact, sooner)
+
+    def _is_allowed(self, node: Node, author: Address, size: int) -> bool:
+        """Whether nodes let an author bring an entry. They all see nearly the same of it, so one
+        account is kept for all, as it stands next to the author's node; what is beyond it is looked
+        at there and goes no further."""
+        if self.elections is not None:
+            self.allowances.take_roster(node.replica.roster)
+        return self.allowances.spend(author, size, self.engine.now_us)
 
     def _schedule(self, fact: Fact, which: NDArray[np.bool_]) -> None:
         """Let a fact arrive at nodes when ``arrives_us`` says."""

@@ -17,8 +17,10 @@ from coincurve import PrivateKey
 
 from orrange_p2p.core.genesis import Author, Genesis, Parameters, Witness
 from orrange_p2p.core.ids import Address, Digest, TimeMs, Weight
+from orrange_p2p.core.limits import UNIT, lane_share, shares_of
 from orrange_p2p.core.replica import Replica
 from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.roster import of_genesis
 from orrange_p2p.crypto import secp256k1
 from orrange_p2p.feeds.bitstamp import SAMPLE, BitstampLog
 from orrange_p2p.sim import measures
@@ -27,7 +29,7 @@ from orrange_p2p.sim.demand import Demand
 from orrange_p2p.sim.elections import (
     REGISTRY,
     TRADER_BOND,
-    UNIT,
+    WHOLE,
     Elections,
     Stander,
     elected_parameters,
@@ -37,7 +39,7 @@ from orrange_p2p.sim.engine import Dice, Engine
 from orrange_p2p.sim.homechain import MARKET
 from orrange_p2p.sim.measures import Counts, quantiles
 from orrange_p2p.sim.network import Network
-from orrange_p2p.sim.scenario import Fidelity, Scenario
+from orrange_p2p.sim.scenario import OF_TRADERS, Fidelity, Scenario
 from orrange_p2p.sim.settlement import Settlement
 from orrange_p2p.sim.shared import SharedMachines
 from orrange_p2p.sim.traders import FeedTrader, Maker, Racer, RandomTrader, Taker, Trader, replay
@@ -125,7 +127,7 @@ def _full(scenario: Scenario, tell: Tell, replica: NewReplica | None) -> Result:
         cast.elections,
     )
     Conditions(scenario, network.engine, network.links).begin()
-    demand = Demand(scenario, cast.random)
+    demand = Demand(scenario, cast.random, cast.quota_ppm())
     network.settlement.defaulters = frozenset(one.address for one in demand.defaulters)
     network.begin()
     demand.begin(network)
@@ -161,7 +163,8 @@ class _Cast:
             secret = sha256(f"orrange sim reveals {seed} {name}".encode()).digest()
             self.witnesses.append((_Key(seed, name), RevealChain(secret, reveals)))
         keys = [_Key(seed, f"trader {number}") for number in range(wanted.count)]
-        self.genesis = _genesis(scenario, self.witnesses, keys)
+        self.bonds = _bonds(scenario)
+        self.genesis = _genesis(scenario, self.witnesses, keys, self.bonds)
         kinds: list[tuple[type[Trader], int]] = [
             (RandomTrader, wanted.random),
             (Maker, wanted.makers),
@@ -182,6 +185,24 @@ class _Cast:
         for number, (key, _) in enumerate(self.witnesses):
             self.names[key.address] = f"witness {number}"
 
+    def quota_ppm(self) -> dict[Address, int]:
+        """Millionths of an order that the book lets each trader place a second in the first era:
+        by its share, or by an equal part of the lane."""
+        genesis = self.genesis
+        if self._scenario.eras is None:
+            return {}
+        parameters = genesis.parameters
+        shares = shares_of(of_genesis(genesis, MARKET.id), parameters, MARKET)
+        apart = [trader.address for trader in self.traders if trader.address not in shares]
+        lane = lane_share(parameters, MARKET).refill // max(1, len(apart))
+        rounds_ppm = 1_000_000_000 // self._scenario.min_round_ms
+        return {
+            trader.address: (shares[trader.address].refill if trader.address in shares else lane)
+            * rounds_ppm
+            // UNIT
+            for trader in self.traders
+        }
+
     @property
     def elections(self) -> Callable[[Engine], Elections] | None:
         """The home chain, of a network that elects its witnesses."""
@@ -189,21 +210,36 @@ class _Cast:
         if eras is None:
             return None
         standers = [Stander(key.address, chain.anchor) for key, chain in self.witnesses]
-        traders = [trader.address for trader in self.traders]
+        traders = dict(zip([one.address for one in self.traders], self.bonds, strict=True))
         return lambda engine: Elections(
             self._scenario, eras, engine, self.genesis, standers, traders
         )
 
 
+def _bonds(scenario: Scenario) -> list[int]:
+    """Of traders, whole ones, in their order: the last random ones are attackers."""
+    bonds = [TRADER_BOND] * scenario.traders.count
+    number = scenario.traders.random
+    for attack in scenario.attack:
+        if attack.kind in OF_TRADERS:
+            bonds[number - attack.count : number] = [attack.bond] * attack.count
+            number -= attack.count
+    return bonds
+
+
 def _genesis(
-    scenario: Scenario, witnesses: list[tuple[_Key, RevealChain]], traders: list[_Key]
+    scenario: Scenario,
+    witnesses: list[tuple[_Key, RevealChain]],
+    traders: list[_Key],
+    bonds: list[int],
 ) -> Genesis:
     listed = [
         Witness(key.address, Weight(1), (chain.anchor,))
         for number, (key, chain) in enumerate(witnesses)
         if scenario.candidacy(number).from_s == 0
     ]
-    worth = 0 if scenario.eras is None else TRADER_BOND * UNIT
+    unit = 0 if scenario.eras is None else WHOLE
+    worths = {key.address: bond * unit for key, bond in zip(traders, bonds, strict=True)}
     parameters = Parameters(
         min_round_ms=scenario.min_round_ms,
         leader_timeout_ms=scenario.leader_timeout_ms,
@@ -220,7 +256,7 @@ def _genesis(
         open=False,
         parameters=elected_parameters(scenario, parameters),
         witnesses=tuple(sorted(listed, key=lambda one: one.address)),
-        authors=tuple(Author(address, worth) for address in sorted(key.address for key in traders)),
+        authors=tuple(Author(address, worths[address]) for address in sorted(worths)),
         markets=(MARKET,),
     )
 
@@ -251,6 +287,13 @@ def _of_core(
     epoch_of = noted.epoch_of()
     born = {fact.record.digest: fact.born_us for fact in network.facts if not fact.is_tick}
     attackers = {trader.address for trader in demand.attackers}
+    if attackers:
+        theirs = {trader.home for trader in demand.attackers}
+        others = {node.number for node in network.nodes} - theirs
+        honest = noted.commits_ms(network.facts, attackers, others)
+        of_honest = {"commit_honest_ms": {**quantiles(honest), "mean": measures.mean(honest)}}
+    else:
+        of_honest = {}
     refused = Counter[str]()
     for (author, why), count in noted.refusals.items():
         refused["of attackers" if author in attackers else why] += count
@@ -275,6 +318,8 @@ def _of_core(
         "pages": counts["pages"],
         "repaired": counts["repaired"],
         "commit_ms": {**quantiles(commits), "mean": measures.mean(commits)},
+        **of_honest,
+        "over_allowance": counts["over_allowance"],
         "divergence_ms": quantiles(noted.lags_ms()),
         "inversions": measures.inversions(
             [(born[digest], epoch) for digest, epoch in epoch_of.items()]

@@ -64,7 +64,8 @@ class AttackKind(enum.StrEnum):
     FORK = "fork"
     """Traders that sign two entries for one number, and tell each half of the network another."""
     SPAM = "spam"
-    """Traders that write ``per_s`` orders each second, whatever they may."""
+    """Traders that write ``per_s`` orders each second, or ``times`` their quota, ``batch`` in an
+    entry, whatever they may; from ``from_s`` to ``until_s``. Each has bonded ``bond``."""
     REFUSE = "refuse"
     """Traders that place orders and never accept a match: last look and griefing in one."""
     SYBIL = "sybil"
@@ -184,6 +185,12 @@ class Attack:
     until_s: int = _number(MAX_SECONDS, 1, MAX_SECONDS)
     every_s: int = _number(20, 1, MAX_SECONDS)
     depth: int = _number(2, 1, 100)
+    times: int = _number(0, 0, 1_000_000)
+    """Of what the book lets an attacker do; those of the lane have equal parts of it. 0: ``per_s``
+    says it."""
+    batch: int = _number(1, 1, 512)
+    bond: int = _number(1_000, 0, 1_000_000_000)
+    """Whole ones; of the traders that do no ill it is 1,000."""
 
 
 @attrs.frozen
@@ -261,6 +268,8 @@ class Scenario:
     """What a node waits for more to send with an entry."""
     process_us: int = _number(1_000, 0, 1_000_000)
     """What a node takes to check a message before it goes on."""
+    copy_us: int = _number(0, 0, 1_000_000)
+    """Processor time that each copy of a message costs who gets it; what comes meanwhile waits."""
     chain: Chain = attrs.field(factory=Chain, kw_only=True)
     traders: Traders = attrs.field(factory=Traders, kw_only=True)
     growth: Growth | None = attrs.field(default=None, kw_only=True)
@@ -296,6 +305,8 @@ class Scenario:
         self._check_eras()
         self._check_attackers(OF_WITNESSES, self.witnesses, "witnesses")
         self._check_attackers(OF_TRADERS, self.traders.random, "random traders")
+        if self.eras is None and any(attack.times for attack in self.attack):
+            raise ConfigError("attack: a quota follows from reputation, which needs [eras]")
 
     def _check_attackers(self, kinds: tuple[AttackKind, ...], there: int, what: str) -> None:
         wanted = sum(attack.count for attack in self.attack if attack.kind in kinds)

@@ -9,14 +9,15 @@ import pytest
 import trio.testing
 
 from orrange_p2p.core import entries, sync
+from orrange_p2p.core.allowances import ENTRY_COST_BYTES, Allowances
 from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.errors import PeerError
 from orrange_p2p.core.frames import Frame
-from orrange_p2p.core.ids import ZERO32, Address, Digest, Lots, MarketId, PeerId, Price, Seq
+from orrange_p2p.core.ids import ZERO32, Digest, Lots, MarketId, PeerId, Price, Seq
 from orrange_p2p.core.operations import Place
 from orrange_p2p.daemon import budgets
 from orrange_p2p.daemon.budgets import Budgets
-from orrange_p2p.daemon.intake import CHECKS_BURST, CHECKS_PER_S, ENTRY_COST_BYTES, Fact, Intake
+from orrange_p2p.daemon.intake import CHECKS_BURST, CHECKS_PER_S, Fact, Intake
 from orrange_p2p.daemon.sync_server import LEAST_COST, SERVED_BURST, Served, SyncServer
 from orrange_p2p.ports import Verdict
 from orrange_p2p.signers.memory import MemorySigner
@@ -107,8 +108,7 @@ async def test_what_an_author_signs_beyond_its_share_counts_as_new_when_it_comes
     flooder, honest = MemorySigner(b"k" * 32), MemorySigner(b"h" * 32)
     flood = [entry_of(flooder, seq) for seq in range(10)]
     cost = ENTRY_COST_BYTES + len(flood[9].encoded)
-    bucket: Budgets[Address] = Budgets(float(cost), 4.0 * cost)
-    intake._shares = bucket
+    intake._allowances = Allowances(cost, 3 * cost + 1)
     frame = Frame(tuple([entry.encoded for entry in flood]), ())
     assert await intake.admit(ALICE, frame) == 4
     assert counters["author_over_budget"] == 6

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import pytest
 import trio
 
 from orrange_p2p.core import entries, ticks
+from orrange_p2p.core.allowances import ENTRY_COST_BYTES, Allowances
 from orrange_p2p.core.errors import HaltedError
 from orrange_p2p.core.frames import Frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
@@ -31,7 +33,6 @@ from orrange_p2p.core.operations import Place
 from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.ticks import Applied, TickBody
 from orrange_p2p.daemon.author import AuthorLog
-from orrange_p2p.daemon.intake import ENTRY_COST_BYTES
 from orrange_p2p.daemon.market import MarketNode, corrupt
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.system import SystemClock
@@ -209,6 +210,50 @@ async def test_epochs_are_noted_in_their_order_and_none_is_left_out() -> None:
         assert market_of(nodes[3]).totals["entries"] == 4
 
 
+async def test_witnesses_of_genesis_go_on_to_their_next_chains_and_end_with_the_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parties = [Party(n) for n in range(4)]
+
+    def chain_of(number: int, era: int) -> RevealChain:
+        return RevealChain(bytes([number, era]) * 16, 1 << 12)
+
+    # An era that may have as many rounds as a chain has reveals, and has few.
+    genesis = genesis_of(parties, era_ms=700, rounds_per_era=1 << 20)
+    listed = {
+        party.witness.address: tuple(chain_of(number, era).anchor for era in range(3))
+        for number, party in enumerate(parties)
+    }
+    genesis = attrs.evolve(
+        genesis,
+        witnesses=tuple(attrs.evolve(w, anchors=listed[w.address]) for w in genesis.witnesses),
+    )
+    async with AsyncExitStack() as stack:
+        network, nodes = MemoryNetwork(), list[Node]()
+        for number, party in enumerate(parties):
+            transport = await stack.enter_async_context(network.open_transport(f"n{number}"))
+            node = Node(
+                genesis,
+                party.store,
+                transport,
+                SystemClock(),
+                bootstrap=[other.transport.addresses[0] for other in nodes],
+                witness=(party.witness, {MARKET.id: chain_of(number, 0)}),
+                traders=[party.trader],
+                later_chain=lambda _, era, number=number: chain_of(number, era),
+            )
+            nodes.append(await stack.enter_async_context(running(node)))
+        market = market_of(nodes[0])
+        await until(lambda: market.replica.era == 2, nodes)
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 1 for n in nodes), nodes)
+        await until(lambda: market.replica.era == 3, nodes)
+        await trio.sleep(0.5)
+        assert market.replica.era == 3 and market.replica.clock.highest_quorum_round == -1
+    told = capsys.readouterr().out
+    assert "the reveals of this witness end soon" in told and "can sign no more" in told
+
+
 async def test_a_corrupted_fold_shows_in_the_roots_and_stops() -> None:
     parties = [Party(n) for n in range(4)]
     async with cluster(parties, genesis_of(parties), MemoryNetwork(), sabotaged=2) as nodes:
@@ -264,8 +309,7 @@ async def test_strangers_cost_no_disk() -> None:
 async def test_an_author_that_signs_without_end_is_held_to_its_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BYTES_PER_S", 1.0)
-    monkeypatch.setattr("orrange_p2p.daemon.intake.AUTHOR_BURST", 40_000.0)
+    monkeypatch.setattr("orrange_p2p.daemon.intake.Allowances", lambda: Allowances(1, 40_000))
     parties = [Party(n) for n in range(4)]
     flooder = Party(9).trader
     genesis = genesis_of(parties, traders=[*parties, Party(9)])

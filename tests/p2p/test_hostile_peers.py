@@ -390,6 +390,32 @@ async def test_a_slow_handler_loses_messages_and_counts_them() -> None:
             await until(lambda: taken + transport.counters()["gossip_inbound_dropped"] == 100)
 
 
+async def test_who_sends_many_messages_delays_nobody_elses() -> None:
+    gate = trio.Event()
+    taken: list[bytes] = []
+
+    async def slow(peer: PeerId, payload: bytes) -> Verdict:
+        await gate.wait()
+        taken.append(payload)
+        return Verdict.IGNORE
+
+    async with open_transport(
+        secret=b"w" * 32, listen=LISTEN, limits=Limits(handlers=1)
+    ) as transport:
+        await transport.subscribe(TOPIC, slow)
+        address = transport.addresses[0]
+        async with attacker(address) as many, attacker(address, b"q" * 32) as few:
+            flood = [signed_message(b"o" * 32, i, b"flood") for i in range(200)]
+            await say(*many, rpc_pb2.RPC(publish=flood))
+            await until(lambda: transport.counters()["gossip_queued"] == 199)
+            mine = [signed_message(b"p" * 32, i, b"mine") for i in range(2)]
+            await say(*few, rpc_pb2.RPC(publish=mine))
+            await until(lambda: transport.counters()["gossip_queued"] == 201)
+            gate.set()
+            await until(lambda: len(taken) == 202)
+    assert [number for number, payload in enumerate(taken) if payload == b"mine"][1] <= 4
+
+
 # Our own ends.
 
 
