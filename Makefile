@@ -10,6 +10,7 @@ PAGE := tests/rpc/page
 EVM := contracts/evm
 AUDIT ?= .venv-audit
 ARGS ?=
+WORKERS ?= 2
 UV_VERSION := 0.13.9
 
 BIN := $(VENV)/bin
@@ -49,10 +50,11 @@ demo: $(VENV)/.editable
 	@$(BIN)/python tools/compile_core.py drop-stale
 	@$(BIN)/orrange demo $(ARGS)
 
-# Half of the time the tests wait for other processes, so two files run at once; each as a whole,
-# for the sake of what its tests share, in the order that tests/conftest.py gives them.
+# Half of the time the tests wait for other processes, so two files run at once, or more where there
+# are more than two cores (WORKERS=4); each as a whole, for the sake of what its tests share, in the
+# order that tests/conftest.py gives them.
 test: setup check
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.editable $(VENV)/.dev
 	@$(BIN)/ruff check

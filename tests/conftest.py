@@ -1,34 +1,40 @@
-"""Stops the run when compiled modules would hide the sources under test, and begins with the tests
-that take long."""
+"""Stops the run when compiled modules would hide the sources under test, begins with the tests that
+take long, and lets no property fail for being slow: speed is for benchmarks."""
 
 from pathlib import Path
 from typing import Final
 
 import pytest
 from compile_core import ROOT, stale_modules
+from hypothesis import HealthCheck, settings
 
 LONG: Final = (
     "contracts/test_evm_contracts.py",
-    "cli/test_demo.py",
     "swaps/test_swapping.py",
-    "cli/test_demo_eras.py",
+    "cli/test_demo.py",
     "sim/test_run.py",
-    "rpc/test_page.py",
-    "chaos/test_chaos.py",
-    "daemon/test_backup.py",
-    "cli/test_wallet.py",
-    "daemon/test_hostile.py",
+    "cli/test_demo_eras.py",
     "daemon/test_joining.py",
-    "rpc/test_light_trader.py",
-    "sim/test_results.py",
+    "daemon/test_hostile.py",
+    "rpc/test_page.py",
     "daemon/test_node.py",
-    "rpc/test_http_api.py",
+    "chaos/test_chaos.py",
     "swaps/test_watchtower.py",
+    "daemon/test_backup.py",
+    "sim/test_results.py",
+    "cli/test_wallet.py",
+    "rpc/test_light_trader.py",
+    "rpc/test_http_api.py",
     "p2p/test_stock_faults.py",
     "daemon/test_hostile_process.py",
 )
-"""Files that take twenty seconds or more, the longest first. A worker runs a file as a whole: one
-that began last would leave the other worker idle."""
+"""Files that take twenty seconds or more. They come first, the longest among them, since a worker
+runs a file as a whole: one that began last would leave the other worker idle. Neighbours run at the
+same time, so those of many processes stand beside those of one."""
+
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)

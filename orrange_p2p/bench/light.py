@@ -18,7 +18,7 @@ from coincurve import PrivateKey
 from orrange_p2p.bench.ingest import MARKET, START_MID, START_MS
 from orrange_p2p.bench.one_market import LogWriter, new_fold, next_epoch, one_market
 from orrange_p2p.core import codec, ticks
-from orrange_p2p.core.certificates import Certificate
+from orrange_p2p.core.certificates import Certificate, decode_certificate
 from orrange_p2p.core.genesis import Genesis, Witness
 from orrange_p2p.core.ids import ZERO32, Address, Digest, Era, Lots, Price, Round, TimeMs, Weight
 from orrange_p2p.core.light import verify_book
@@ -86,7 +86,8 @@ def measure(orders: int = ORDERS) -> dict[str, Any]:
         started = perf_counter()
         said = json.loads(answer)
         leaves = [(bytes.fromhex(key), bytes.fromhex(leaf)) for key, leaf in said["orders"]]
-        book = verify_book(genesis, MARKET.id, bytes.fromhex(said["certificate"][2:]), leaves)
+        certificate = decode_certificate(bytes.fromhex(said["certificate"][2:]))
+        book = verify_book(genesis, MARKET.id, certificate, leaves)
         best_ms = min(best_ms, (perf_counter() - started) * 1000)
         found = len(book.orders)
     return {

@@ -272,17 +272,19 @@ def _has_both_locks(row: Mapping[str, Any]) -> bool:
 
 
 async def _both(nodes: Sequence[NodeProcess], pair: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One swap with both of its locks."""
-    row = pair[0]
-    full = await nodes[row["node"]].client.call("swap", {"trade": row["trade"]})
-    legs = []
-    for name, view in (("gives", full["own_view"]), ("gets", full["other_view"])):
-        legs.append({**full[name], "block": view["block"], "end_block": view["end_block"]})
+    """One swap with both of its locks, each as told by who took it: the other one may have ended
+    before it saw that."""
+    legs, preimages = [], []
+    for row in pair:
+        full = await nodes[row["node"]].client.call("swap", {"trade": row["trade"]})
+        view = full["other_view"]
+        legs.append({**full["gets"], "block": view["block"], "end_block": view["end_block"]})
+        preimages.append(full["preimage"])
     legs.sort(key=lambda leg: leg["chain"] != BITCOIN)
     return {
-        "trade": row["trade"],
+        "trade": pair[0]["trade"],
         "sides": [one["node"] for one in sorted(pair, key=lambda one: one["role"])],
-        "preimage": full["preimage"],
+        "preimage": next(filter(None, preimages), None),
         "legs": legs,
     }
 

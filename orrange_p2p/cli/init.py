@@ -19,7 +19,7 @@ from orrange_p2p.cli.options import (
     wants_json,
 )
 from orrange_p2p.core.errors import ConfigError
-from orrange_p2p.core.genesis import Genesis, Witness
+from orrange_p2p.core.genesis import Genesis, Parameters, Witness
 from orrange_p2p.core.ids import TimeMs
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.api_config import LISTEN_EXAMPLE, parse_api
@@ -36,6 +36,8 @@ from orrange_p2p.daemon.config import (
 from orrange_p2p.daemon.keys import Keys, check_mnemonic, make_seed, open_keys
 
 DEVELOPMENT = "development"
+DEFAULT_CHAINS = 16
+"""Six weeks of eras of an hour."""
 
 
 @click.command("init")
@@ -61,6 +63,12 @@ DEVELOPMENT = "development"
     show_default=True,
     help="Trading keys to make, if it is a trader.",
 )
+@click.option(
+    "--chains",
+    type=click.IntRange(1, 4096),
+    help="Chains of reveals that a witness not yet of the network offers for each market. A chain "
+    "lasts for a number of eras, and takes a second to make.  [default: 16; with --dev 1]",
+)
 @click.option("--listen", multiple=True, metavar="MULTIADDR", help=f"[default: {DEFAULT_LISTEN}]")
 @click.option(
     "--bootstrap", multiple=True, metavar="MULTIADDR", help="A peer to stay connected with."
@@ -81,6 +89,7 @@ def command(
     dev: bool,
     roles: tuple[str, ...],
     traders: int,
+    chains: int | None,
     listen: tuple[str, ...],
     bootstrap: tuple[str, ...],
     api: str,
@@ -143,7 +152,16 @@ def command(
     network = network or there
     markets = (datadir.DEVELOPMENT_MARKET,) if network is None else network.markets
     # Once for the network and for the report: it takes a while.
-    witness = datadir.witness_of(keys, markets) if config.is_witness else None
+    witness = None
+    if config.is_witness:
+        parameters = Parameters() if network is None else network.parameters
+        listed = (
+            ()
+            if network is None
+            else network.anchors(markets[0].id).get(keys.witness().address, ())
+        )
+        count = len(listed) or chains or (1 if dev else DEFAULT_CHAINS)
+        witness = datadir.witness_of(keys, markets, count, parameters.chain_eras)
     if network is None:
         if witness is None:
             raise ConfigError(f"{directory.config} has no role witness, which --dev needs: add it")
@@ -169,8 +187,11 @@ def _report(
     notes = []
     if witness is not None and witness not in network.witnesses:
         anchors = ", ".join(f'"0x{anchor.hex()}"' for anchor in witness.anchors)
+        eras = len(witness.anchors) // len(network.markets) * network.parameters.chain_eras
+        days = eras * network.parameters.era_ms / 86_400_000
         notes.append(
-            "this witness is not one of the network; whoever keeps its network file may add:\n"
+            "this witness is not one of the network; whoever keeps its network file may add, for "
+            f"the network's first {eras} eras, about {days:.0f} days (--chains for more):\n"
             f'[[witnesses]]\naddress = "0x{witness.address.hex()}"\n'
             f"weight = {witness.weight}\nanchors = [{anchors}]"
         )

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import trio
@@ -20,11 +20,12 @@ from orrange_p2p.cli.options import (
     passphrase_option,
     wants_json,
 )
-from orrange_p2p.client.light import Found, Verdict, Word, book_now, order_now
+from orrange_p2p.client.light import Found, LightClient, Verdict, Word
 from orrange_p2p.client.light_trader import LightTrader, Submitted
+from orrange_p2p.client.rosters import Trusted, keep_trusted, read_trusted
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Lots, MarketId, OrderId, Price
+from orrange_p2p.core.ids import Era, Lots, MarketId, OrderId, Price, TimeMs
 from orrange_p2p.core.operations import Cancel, CancelAll, Operation, Place, Side, TimeInForce
 from orrange_p2p.daemon.config import load_config, load_genesis
 from orrange_p2p.daemon.keys import open_keys
@@ -32,6 +33,8 @@ from orrange_p2p.daemon.light_trading import open_light_trader
 from orrange_p2p.daemon.system import SystemClock
 
 _T = TypeVar("_T")
+SURE_DAYS: Final = 7
+"""Half of the way out of a bond: whoever had a seat since can still lose it."""
 
 network_option = click.option(
     "--network",
@@ -44,6 +47,16 @@ nodes_option = click.option(
 )
 market_option = click.option(
     "--market", metavar="ID", help="0x and 64 digits; needed if the network has several."
+)
+begin_option = click.option(
+    "--roster",
+    metavar="ERA:DIGEST",
+    help="Of elected witnesses: begin with the roster that somebody you trust names.",
+)
+followed_option = click.option(
+    "--followed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Of elected witnesses: a file that keeps how far they were followed, to begin there.",
 )
 trader_option = click.option(
     "--trader", type=click.IntRange(1), default=1, show_default=True, help="Whose order."
@@ -68,14 +81,22 @@ def command() -> None:
 @nodes_option
 @market_option
 @click.option("--levels", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@begin_option
+@followed_option
 @json_option
 def book(
-    network: Path, urls: tuple[str, ...], market: str | None, levels: int, as_json: bool
+    network: Path,
+    urls: tuple[str, ...],
+    market: str | None,
+    levels: int,
+    roster: str | None,
+    followed: Path | None,
+    as_json: bool,
 ) -> None:
     """Show a market's book, and what each node's word is worth. Prices in ticks, sizes in lots."""
     genesis = load_genesis(network)
     market_id = _market(genesis, market)
-    found = book_now(genesis, urls, market_id)
+    found = _look(genesis, urls, market_id, roster, followed, lambda light: light.book(market_id))
     assert found.book is not None
     sides = {side: found.book.depth(side, levels) for side in Side}
     if wants_json(as_json):
@@ -102,13 +123,24 @@ def book(
 @network_option
 @nodes_option
 @market_option
+@begin_option
+@followed_option
 @json_option
 def order(
-    order: OrderId, network: Path, urls: tuple[str, ...], market: str | None, as_json: bool
+    order: OrderId,
+    network: Path,
+    urls: tuple[str, ...],
+    market: str | None,
+    roster: str | None,
+    followed: Path | None,
+    as_json: bool,
 ) -> None:
     """Show how ORDER stands, or that it is not live: 0x<author>/<entry>/<position>."""
     genesis = load_genesis(network)
-    found = order_now(genesis, urls, _market(genesis, market), order)
+    market_id = _market(genesis, market)
+    found = _look(
+        genesis, urls, market_id, roster, followed, lambda light: light.order(market_id, order)
+    )
     live = found.order
     shown: dict[str, Any] = {"order": str(order), "live": live is not None}
     if live is not None:
@@ -269,6 +301,51 @@ def _say(done: Submitted, as_json: bool) -> None:
         _tell_words(done.words)
     if any(word.verdict is Verdict.LIES for word in done.words):
         sys.exit(1)
+
+
+def _look(
+    genesis: Genesis,
+    urls: Sequence[str],
+    market: MarketId,
+    roster: str | None,
+    followed: Path | None,
+    job: Callable[[LightClient], Awaitable[Found]],
+) -> Found:
+    """Ask the nodes; where witnesses are elected, begin where it was left off, and keep how far it
+    went."""
+    trusted = {} if followed is None else read_trusted(followed, genesis)
+    if roster is not None:
+        trusted[market] = _trusted(roster)
+    elif genesis.parameters.elected_witnesses:
+        _warn(trusted[market].time_ms if market in trusted else genesis.start_ms)
+    light = LightClient(genesis, urls, trusted=trusted)
+    found = trio.run(job, light)
+    if followed is not None:
+        keep_trusted(followed, genesis, light.trusted)
+    return found
+
+
+def _trusted(text: str) -> Trusted:
+    era, _, digest = text.partition(":")
+    try:
+        octets = bytes.fromhex(digest.removeprefix("0x"))
+        if len(octets) == 32 and era.isascii() and era.isdecimal():
+            return Trusted(Era(int(era[:18])), octets, TimeMs(0))
+    except ValueError:
+        pass
+    raise ConfigError(f"--roster {text!r}: an era and a digest, such as 12:0x and 64 digits")
+
+
+def _warn(sure_ms: int) -> None:
+    """Of what begins so early that those who signed then may have nothing to lose any more."""
+    days = (SystemClock().wall_ms() - sure_ms) // 86_400_000
+    if days > SURE_DAYS:
+        click.echo(
+            f"The witnesses are followed from {days} days ago. Who left since can lose nothing by "
+            "showing another chain: to be sure, begin with --roster and what somebody you trust "
+            "says.",
+            err=True,
+        )
 
 
 def _market(genesis: Genesis, named: str | None) -> MarketId:

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 import orrange_p2p
 from orrange_p2p.core.errors import CallerError, DeadlineError, OrrangeError, UnreachableError
@@ -45,6 +46,7 @@ COMMANDS: Final = {
     "replay": "Hold the matcher against a recorded exchange session.",
     "sim": "Simulate networks of the production core in virtual time.",
     "bench": "Measure the matcher, the ingest path and whole networks.",
+    "completion": "Print what lets a shell complete all this.",
 }
 """Name to line of help. ``orrange_p2p.cli.<name>`` holds ``command`` and is imported on use."""
 
@@ -75,6 +77,13 @@ class _Commands(click.Group):
             raise click.UsageError(f"this build has no command {cmd_name!r}") from None
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names are completed from the table as well, or each TAB would import every command."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        return [CompletionItem(name, help=COMMANDS[name]) for name in names]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import trio
 
 from orrange_p2p.cli.ask import ask
 from orrange_p2p.cli.options import (
@@ -15,12 +16,15 @@ from orrange_p2p.cli.options import (
     json_option,
     wants_json,
 )
+from orrange_p2p.client.rosters import RosterChain
 from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.certificates import Certificate
 from orrange_p2p.core.errors import InvalidError, MalformedError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import MarketId, OrderId
+from orrange_p2p.core.ids import Era, MarketId, OrderId
 from orrange_p2p.core.operations import Side
 from orrange_p2p.core.proofs import OrderProof, decode_proof, verify_order
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.system import SystemClock
 
@@ -52,8 +56,10 @@ def command(order: OrderId, market: str | None, data_dir: Path, as_json: bool) -
     if market not in (None, answer["market"]):
         raise InvalidError(f"the node answers for market {answer['market']}, not {market}")
     genesis.market(market_id)
-    found = verify_order(genesis, market_id, order, proof)
-    shown = _shown(genesis, order, proof, found)
+    roster = _roster(data_dir, genesis, market_id, proof.certificate)
+    found = verify_order(genesis, market_id, order, proof, roster)
+    witnesses = len(genesis.witnesses if roster is None else roster.seats)
+    shown = _shown(witnesses, order, proof, found)
     if wants_json(as_json):
         echo_json({**shown, "proof": answer["proof"]})
     else:
@@ -62,8 +68,21 @@ def command(order: OrderId, market: str | None, data_dir: Path, as_json: bool) -
             click.echo(f"{name:<{width}}  {value}")
 
 
+def _roster(
+    data_dir: Path, genesis: Genesis, market: MarketId, certificate: Certificate
+) -> Roster | None:
+    """Of those who vouch, followed from genesis by what each era's witnesses said of the next."""
+
+    async def fetch(since: Era) -> dict[str, Any]:
+        params = {"market": "0x" + market.hex(), "since": since}
+        said: dict[str, Any] = await trio.to_thread.run_sync(ask, data_dir, "handovers", params)
+        return said
+
+    return trio.run(RosterChain(genesis, market).walk(fetch).roster, certificate)
+
+
 def _shown(
-    genesis: Genesis, name: OrderId, proof: OrderProof, order: LiveOrder | None
+    witnesses: int, name: OrderId, proof: OrderProof, order: LiveOrder | None
 ) -> dict[str, Any]:
     header, vouchers = proof.certificate
     shown: dict[str, Any] = {
@@ -72,7 +91,7 @@ def _shown(
         "epoch": header.epoch,
         "age_s": max(0, (SystemClock().wall_ms() - header.time_ms) // 1000),
         "root": "0x" + header.root.hex(),
-        "witnesses": f"{len(vouchers)} of {len(genesis.witnesses)}",
+        "witnesses": f"{len(vouchers)} of {witnesses}",
     }
     if order is not None:
         shown |= {

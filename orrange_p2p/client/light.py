@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import attrs
 import httpx
 import trio
 
+from orrange_p2p.client.rosters import LateError, RosterChain, Trusted, Walk, octets
 from orrange_p2p.core.accounts import LiveOrder
+from orrange_p2p.core.certificates import Certificate, decode_certificate
 from orrange_p2p.core.errors import (
     ConfigError,
     MalformedError,
@@ -27,11 +28,11 @@ from orrange_p2p.core.errors import (
 )
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.headers import StateHeader
-from orrange_p2p.core.ids import MarketId, OrderId
+from orrange_p2p.core.ids import Era, MarketId, OrderId
 from orrange_p2p.core.light import VerifiedBook, VerifiedMatches, verify_book, verify_matches
 from orrange_p2p.core.proofs import decode_proof, verify_order
 
-__all__ = ["Found", "LightClient", "Verdict", "Word", "ask_node", "book_now", "octets", "order_now"]
+__all__ = ["Found", "LightClient", "Verdict", "Word", "ask_node"]
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 TIMEOUT_S: Final = 15.0
@@ -91,66 +92,104 @@ class _Answer:
 class LightClient:
     """Of one network, over several nodes."""
 
-    def __init__(self, genesis: Genesis, urls: Sequence[str], stale_ms: int = STALE_MS) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        urls: Sequence[str],
+        stale_ms: int = STALE_MS,
+        trusted: Mapping[MarketId, Trusted] | None = None,
+    ) -> None:
         """``urls``: where the HTTP APIs of public nodes are. Raises ``ConfigError`` for none.
-        ``stale_ms``: so much older than another's a state is held back."""
+        ``stale_ms``: so much older than another's a state is held back. ``trusted``: of markets
+        with elected witnesses the rosters to begin with; without, that of genesis."""
         if not urls:
             raise ConfigError("a light client needs a node to ask, better several")
         self.genesis = genesis
         self.stale_ms = stale_ms
         self.urls = tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+        self._chains = {
+            market.id: RosterChain(genesis, market.id, (trusted or {}).get(market.id))
+            for market in genesis.markets
+        }
+
+    @property
+    def trusted(self) -> dict[MarketId, Trusted]:
+        """How far the witnesses of each market were followed."""
+        found = {market: chain.trusted for market, chain in self._chains.items()}
+        return {market: one for market, one in found.items() if one is not None}
+
+    def walk(self, http: httpx.AsyncClient, url: str, market: MarketId) -> Walk:
+        """What judges the word of one node."""
+
+        async def fetch(since: Era) -> dict[str, Any]:
+            params = {"market": f"0x{market.hex()}", "since": since}
+            return await ask_node(http, "GET", f"{url}/v1/handovers", params=params)
+
+        return self._chains[market].walk(fetch)
+
+    def agree(self, market: MarketId, walks: Iterable[Walk]) -> None:
+        """Go on by what nodes showed whose word held. Raises ``DisagreementError``."""
+        self._chains[market].agree(walks)
 
     async def book(self, market: MarketId) -> Found:
-        """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds."""
+        """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds,
+        ``ConfigError`` for no market of the network, ``DisagreementError`` if two chains of elected
+        witnesses are shown."""
 
-        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+        async def ask(http: httpx.AsyncClient, url: str, walk: Walk) -> _Answer:
             certificate, leaves = await self._leaves(http, f"{url}/v1/certified", market, "orders")
+            roster = await walk.roster(certificate)
             book = await trio.to_thread.run_sync(
-                verify_book, self.genesis, market, certificate, leaves
+                verify_book, self.genesis, market, certificate, leaves, roster
             )
             return _Answer(book.header, book)
 
-        return await self._ask_all(ask)
+        return await self._ask_all(market, ask)
 
     async def matches(self, market: MarketId) -> Found:
         """The pending matches of a market. Raises likewise."""
 
-        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+        async def ask(http: httpx.AsyncClient, url: str, walk: Walk) -> _Answer:
             path = f"{url}/v1/certified/matches"
             certificate, leaves = await self._leaves(http, path, market, "matches")
+            roster = await walk.roster(certificate)
             matches = await trio.to_thread.run_sync(
-                verify_matches, self.genesis, market, certificate, leaves
+                verify_matches, self.genesis, market, certificate, leaves, roster
             )
             return _Answer(matches.header, matches=matches)
 
-        return await self._ask_all(ask)
+        return await self._ask_all(market, ask)
 
     async def _leaves(
         self, http: httpx.AsyncClient, url: str, market: MarketId, name: str
-    ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    ) -> tuple[Certificate, list[tuple[bytes, bytes]]]:
         said = await ask_node(http, "GET", url, params={"market": f"0x{market.hex()}"})
         leaves = [(octets(key), octets(leaf)) for key, leaf in _rows(said, name)]
-        return octets(said.get("certificate")), leaves
+        return decode_certificate(octets(said.get("certificate"))), leaves
 
     async def order(self, market: MarketId, order: OrderId) -> Found:
         """How an order stands. Raises likewise."""
 
-        async def ask(http: httpx.AsyncClient, url: str) -> _Answer:
+        async def ask(http: httpx.AsyncClient, url: str, walk: Walk) -> _Answer:
             params = {"market": f"0x{market.hex()}"}
             said = await ask_node(http, "GET", f"{url}/v1/proofs/{order}", params=params)
             proof = decode_proof(octets(said.get("proof")))
-            found = verify_order(self.genesis, market, order, proof)
+            roster = await walk.roster(proof.certificate)
+            found = verify_order(self.genesis, market, order, proof, roster)
             return _Answer(proof.certificate.header, order=found)
 
-        return await self._ask_all(ask)
+        return await self._ask_all(market, ask)
 
-    async def _ask_all(self, ask: Any) -> Found:
+    async def _ask_all(self, market: MarketId, ask: Any) -> Found:
+        self.genesis.market(market)
         answers: dict[str, _Answer] = {}
         words: dict[str, Word] = {}
 
         async def ask_one(http: httpx.AsyncClient, url: str) -> None:
             try:
-                answers[url] = await ask(http, url)
+                answers[url] = await ask(http, url, walks[url])
+            except LateError as error:
+                words[url] = Word(url, Verdict.STALE, str(error))
             except PeerError as error:
                 words[url] = Word(url, Verdict.LIES, str(error))
             except (RefusedError, UnreachableError) as error:
@@ -160,11 +199,14 @@ class LightClient:
             httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
             trio.open_nursery() as nursery,
         ):
+            # All begin where this client is sure now: what one node shows judges no other's word.
+            walks = {url: self.walk(http, url, market) for url in self.urls}
             for url in self.urls:
                 nursery.start_soon(ask_one, http, url)
         if not answers:
             told = "; ".join(f"{word.url}: {word.reason}" for word in words.values())
             raise UnreachableError(f"no node shows a state that holds: {told}")
+        self.agree(market, [walks[url] for url in answers])
         best = max(answers.values(), key=lambda one: one.header.epoch)
         for url, answer in answers.items():
             words[url] = _judge(url, answer, best, self.stale_ms)
@@ -215,21 +257,3 @@ def _rows(said: dict[str, Any], name: str) -> list[tuple[object, object]]:
     if not isinstance(rows, list) or not all(isinstance(r, list) and len(r) == 2 for r in rows):
         raise MalformedError(f"{name!r} is no list of pairs")
     return [(row[0], row[1]) for row in rows]
-
-
-def octets(text: object) -> bytes:
-    """What hexadecimal text says. Raises ``MalformedError``."""
-    if isinstance(text, str):
-        with suppress(ValueError):
-            return bytes.fromhex(text.removeprefix("0x"))
-    raise MalformedError(f"{str(text)[:40]!r} is not hexadecimal")
-
-
-def book_now(genesis: Genesis, urls: Sequence[str], market: MarketId) -> Found:
-    """``LightClient.book`` for programs without trio."""
-    return trio.run(LightClient(genesis, urls).book, market)
-
-
-def order_now(genesis: Genesis, urls: Sequence[str], market: MarketId, order: OrderId) -> Found:
-    """``LightClient.order`` for programs without trio."""
-    return trio.run(LightClient(genesis, urls).order, market, order)

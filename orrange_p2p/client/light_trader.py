@@ -11,14 +11,15 @@ both of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import httpx
 import structlog
 import trio
 
-from orrange_p2p.client.light import TIMEOUT_S, Found, LightClient, Verdict, Word, ask_node, octets
+from orrange_p2p.client.light import TIMEOUT_S, Found, LightClient, Verdict, Word, ask_node
+from orrange_p2p.client.rosters import LateError, Trusted, Walk, octets
 from orrange_p2p.core import entries
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.errors import (
@@ -85,16 +86,17 @@ class LightTrader:
         store: Store,
         *,
         is_store_complete: bool = True,
+        trusted: Mapping[MarketId, Trusted] | None = None,
     ) -> None:
         """``is_store_complete``: the store knows all that the key has signed. If it does not, the
-        nodes have to tell, every one of them. Raises ``ConfigError`` for no node, or for a market
-        of swaps."""
+        nodes have to tell, every one of them. ``trusted``: as of ``LightClient``. Raises
+        ``ConfigError`` for no node, or for a market of swaps."""
         self.market = genesis.market(market)
         if self.market.settlement == "htlc":
             raise ConfigError("this market settles by swaps over two chains: run a node for it")
         self._genesis = genesis
         self._market_id = market
-        self._client = LightClient(genesis, urls)
+        self._client = LightClient(genesis, urls, trusted=trusted)
         self._signer = signer
         self._store = store
         self._is_store_complete = is_store_complete
@@ -118,7 +120,12 @@ class LightTrader:
 
     @urls.setter
     def urls(self, urls: Sequence[str]) -> None:
-        self._client = LightClient(self._genesis, urls)
+        self._client = LightClient(self._genesis, urls, trusted=self._client.trusted)
+
+    @property
+    def trusted(self) -> dict[MarketId, Trusted]:
+        """How far the witnesses were followed."""
+        return self._client.trusted
 
     @property
     def next_seq(self) -> Seq:
@@ -209,10 +216,13 @@ class LightTrader:
         async def hand_to(http: httpx.AsyncClient, url: str) -> None:
             try:
                 if newest is None or not await self._takes(http, url, newest):
-                    known = await self._ask(http, url)
+                    walk = self._client.walk(http, url, self._market_id)
+                    known = await self._ask(http, url, walk)
                     for entry in await self._own_from(known.next_seq):
                         await self._give(http, url, entry)
                 words[url] = Word(url, Verdict.SOUND)
+            except LateError as error:
+                words[url] = Word(url, Verdict.STALE, str(error))
             except PeerError as error:
                 words[url] = Word(url, Verdict.LIES, str(error))
             except WorldError as error:
@@ -253,8 +263,10 @@ class LightTrader:
 
         async def ask_one(http: httpx.AsyncClient, url: str) -> None:
             try:
-                known[url] = await self._ask(http, url)
+                known[url] = await self._ask(http, url, walks[url])
                 words[url] = Word(url, Verdict.SOUND)
+            except LateError as error:
+                words[url] = Word(url, Verdict.STALE, str(error))
             except PeerError as error:
                 words[url] = Word(url, Verdict.LIES, str(error))
             except (RefusedError, UnreachableError) as error:
@@ -264,17 +276,20 @@ class LightTrader:
             httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
             trio.open_nursery() as nursery,
         ):
+            walks = {url: self._client.walk(http, url, self._market_id) for url in self.urls}
             for url in self.urls:
                 nursery.start_soon(ask_one, http, url)
+        self._client.agree(self._market_id, [walks[url] for url in known])
         return known, tuple(words[url] for url in self.urls)
 
-    async def _ask(self, http: httpx.AsyncClient, url: str) -> _Known:
+    async def _ask(self, http: httpx.AsyncClient, url: str, walk: Walk) -> _Known:
         """Raises ``PeerError`` if what the node says of our log does not hold."""
         author = self._signer.address
         params = {"market": f"0x{self._market_id.hex()}"}
         said = await ask_node(http, "GET", f"{url}/v1/logs/0x{author.hex()}", params=params)
         proof = decode_account_proof(octets(said.get("proof")))
-        account = verify_account(self._genesis, self._market_id, author, proof)
+        roster = await walk.roster(proof.certificate)
+        account = verify_account(self._genesis, self._market_id, author, proof, roster)
         if account is not None and account.frozen:
             raise WorldError("this author is frozen: its key has signed two entries of one number")
         seq, head = (

@@ -6,7 +6,7 @@ that its roots commit to.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from orrange_p2p.core import codec, headers, vouchers
 from orrange_p2p.core.errors import InvalidError
@@ -17,6 +17,8 @@ from orrange_p2p.core.roster import Roster, of_genesis
 from orrange_p2p.core.ticks import Applied
 from orrange_p2p.core.vouchers import Voucher
 from orrange_p2p.core.witnesses import WitnessTable
+
+MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 
 
 class Certificate(NamedTuple):
@@ -51,6 +53,11 @@ class Certificate(NamedTuple):
                 raise InvalidError("a certificate under another roster")
         applied = Applied(header.epoch, header.root)
         vouchers.verify_vouchers(self.vouchers, table, genesis.separator, market, applied)
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Raises ``OversizedError``, ``MalformedError`` or ``InvalidError``."""
+    return from_item(codec.decode_canonical(data, MAX_CERTIFICATE_BYTES))
 
 
 def from_item(value: codec.Value) -> Certificate:

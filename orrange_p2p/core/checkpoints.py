@@ -163,6 +163,10 @@ class CertifiedState:
         orders, matches, accounts = (skeleton for skeleton, _ in self._split)
         return Checkpoint(self.certificate, orders, matches, accounts)
 
+    def roster(self, digest: bytes) -> bytes | None:
+        """The encoded roster of this digest, if the state goes on by it."""
+        return self._beside.get(digest) if digest in self.header.rosters else None
+
     @property
     def names(self) -> tuple[bytes, ...]:
         """Everything that ``part`` answers for."""

@@ -15,7 +15,6 @@ from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.histories import ChainEvent, EventKind, day_of, histories
 from orrange_p2p.core.ids import MAX_UINT63, ZERO32, Address, Era, MarketId
 from orrange_p2p.core.reputation import Place
-from orrange_p2p.core.reveals import CHAIN_LENGTH
 from orrange_p2p.core.roster import (
     CAP_FROM,
     MAX_STANDINGS,
@@ -161,7 +160,7 @@ class Election:
             self._candidates(market, era, backed), self._genesis.parameters.elected_witnesses
         )
         if len(seats) < least:
-            seats = of_genesis(self._genesis, market).seats
+            seats = of_genesis(self._genesis, market, era).seats
         return Roster(era, self._pin, seats, self._standings(backed))
 
     def _backed(self, market: MarketId) -> dict[Address, Standing]:
@@ -182,12 +181,12 @@ class Election:
         self, market: MarketId, era: Era, backed: dict[Address, Standing]
     ) -> list[Candidate]:
         found = []
-        rounds = self._genesis.parameters.rounds_per_era
+        lasts = self._genesis.parameters.chain_eras
         for owner in self._owners.values():
             stands = owner.stands.get(market)
             if stands is None or stands.key not in backed or stands.since > era:
                 continue
-            if (era - stands.since + 1) * rounds > CHAIN_LENGTH:
+            if era >= stands.since + lasts:
                 continue  # its chain has no reveals for all of the era
             worth = backed[stands.key].reputation
             found.append(Candidate(stands.key, worth, stands.anchor, Era(stands.since)))

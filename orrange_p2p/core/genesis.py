@@ -23,6 +23,7 @@ from orrange_p2p.core.ids import (
     TimeMs,
     Weight,
 )
+from orrange_p2p.core.reveals import CHAIN_LENGTH
 from orrange_p2p.core.swaps.schedule import chain_classes
 from orrange_p2p.core.ticks import MAX_WITNESSES
 from orrange_p2p.crypto.eip712 import domain_separator
@@ -84,9 +85,10 @@ class Witness:
     address: Address
     weight: Weight
     anchors: tuple[bytes, ...]
-    """Per market, in their order: 32 bytes, the hash of its chain's reveal at position 0.
+    """Market by market, in their order, and as many for each: 32 bytes, the hash of a chain's
+    reveal at position 0. A chain lasts ``Parameters.chain_eras``; then the next one begins.
 
-    Each market has a chain of its own, or the fastest would give away the others' seeds.
+    Each market has chains of its own, or the fastest would give away the others' seeds.
     """
 
 
@@ -150,8 +152,15 @@ class Parameters:
         _at_least_one(self, *sorted(names))
         if not 0 <= self.elected_witnesses <= MAX_WITNESSES:
             raise ConfigError(f"elected_witnesses must be in 0 .. {MAX_WITNESSES}")
+        if self.rounds_per_era > CHAIN_LENGTH:
+            raise ConfigError(f"rounds_per_era must be at most {CHAIN_LENGTH}, a chain of reveals")
         if self.elected_witnesses and not self.handover_ms < self.pin_ms < self.era_ms:
             raise ConfigError("elections need handover_ms < pin_ms < era_ms")
+
+    @property
+    def chain_eras(self) -> int:
+        """For how many eras a chain of reveals lasts."""
+        return CHAIN_LENGTH // self.rounds_per_era
 
 
 @attrs.frozen(slots=True)
@@ -207,9 +216,13 @@ class Genesis:
         for witness in self.witnesses:
             if not 1 <= witness.weight < 1 << 32:
                 raise ConfigError("a witness's weight must be in 1 .. 2^32-1")
-            sizes = [len(anchor) for anchor in witness.anchors]
-            if sizes != [32] * len(self.markets):
-                raise ConfigError("a witness needs one anchor for each market, 32 bytes, in order")
+            chains, rest = divmod(len(witness.anchors), len(self.markets))
+            is_whole = chains >= 1 and rest == 0
+            if not is_whole or any(len(anchor) != 32 for anchor in witness.anchors):
+                raise ConfigError(
+                    "a witness needs one anchor for each market, or equally many for each, market "
+                    "by market in their order, of 32 bytes"
+                )
 
     def _check_bitcoin(self) -> None:
         _at_least_one(self, "bitcoin_rate_numerator", "bitcoin_rate_denominator")
@@ -261,10 +274,14 @@ class Genesis:
             self.network_id,
         )
 
-    def anchors(self, market_id: MarketId) -> dict[Address, bytes]:
-        """Per witness the anchor of its reveal chain in a market."""
+    def anchors(self, market_id: MarketId) -> dict[Address, tuple[bytes, ...]]:
+        """Per witness the anchors of its reveal chains in a market, in their order."""
         place = [market.id for market in self.markets].index(market_id)
-        return {witness.address: witness.anchors[place] for witness in self.witnesses}
+        found = {}
+        for witness in self.witnesses:
+            chains = len(witness.anchors) // len(self.markets)
+            found[witness.address] = witness.anchors[place * chains : (place + 1) * chains]
+        return found
 
     def market(self, market_id: MarketId) -> Market:
         """The market of that id; raises ``ConfigError``."""

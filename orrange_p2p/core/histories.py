@@ -148,8 +148,9 @@ def histories(
         elif kind is EventKind.SLASHED:
             one.bonds.clear()
             one.forked = True
-    bound = _bound_on_bitcoin(ordered)
-    for bond in sorted(bonds):
+    counted = sorted(bonds)
+    bound = _bound_on_bitcoin(ordered) if counted else {}
+    for bond in counted:
         binding = bound.get(bond.key)
         if binding is not None and binding.time_s < bond.time_s + BIND_WITHIN_S:
             of(binding.subject).bitcoin.append(_bitcoin_bond(genesis, bond))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from orrange_p2p.core import certificates, codec, parts
+from orrange_p2p.core import parts
 from orrange_p2p.core.accounts import ORDER_KEY_BYTES, Account, LiveOrder
 from orrange_p2p.core.certificates import Certificate
 from orrange_p2p.core.entries import GROUP
@@ -21,10 +21,9 @@ from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Address, MarketId
 from orrange_p2p.core.matches import MATCH_KEY_BYTES, RECORD_BYTES, Match, MatchGroup
 from orrange_p2p.core.operations import Side
+from orrange_p2p.core.roster import Roster
 
 __all__ = ["VerifiedBook", "VerifiedMatches", "verify_book", "verify_matches"]
-
-MAX_CERTIFICATE_BYTES: Final = 64 * 1024
 
 
 class VerifiedBook(NamedTuple):
@@ -46,11 +45,17 @@ class VerifiedBook(NamedTuple):
 
 
 def verify_book(
-    genesis: Genesis, market: MarketId, certificate: bytes, leaves: Sequence[tuple[bytes, bytes]]
+    genesis: Genesis,
+    market: MarketId,
+    certificate: Certificate,
+    leaves: Sequence[tuple[bytes, bytes]],
+    roster: Roster | None = None,
 ) -> VerifiedBook:
-    """Raises ``PeerError`` that says why these show no state of this market."""
-    said = _certified(genesis, market, certificate)
-    if not _hash_to(leaves, ORDER_KEY_BYTES, said.header.orders):
+    """Raises ``PeerError`` that says why these show no state of this market. ``roster``: as of
+    ``Certificate.verify``."""
+    certificate.verify(genesis, market, roster)
+    header = certificate.header
+    if not _hash_to(leaves, ORDER_KEY_BYTES, header.orders):
         raise InvalidError("these are not the orders that the witnesses vouch for")
     orders: list[LiveOrder] = []
     accounts: dict[Address, Account] = {}
@@ -59,7 +64,7 @@ def verify_book(
         account = accounts.setdefault(author, Account(author, 0, 0, 0))
         seq, group = int.from_bytes(key[20:28], "big"), int.from_bytes(key[28:], "big")
         orders += account.group_for(seq, group * GROUP).load(leaf, author)
-    return VerifiedBook(said.header, tuple(orders))
+    return VerifiedBook(header, tuple(orders))
 
 
 class VerifiedMatches(NamedTuple):
@@ -71,13 +76,18 @@ class VerifiedMatches(NamedTuple):
 
 
 def verify_matches(
-    genesis: Genesis, market: MarketId, certificate: bytes, leaves: Sequence[tuple[bytes, bytes]]
+    genesis: Genesis,
+    market: MarketId,
+    certificate: Certificate,
+    leaves: Sequence[tuple[bytes, bytes]],
+    roster: Roster | None = None,
 ) -> VerifiedMatches:
-    """Raises ``PeerError`` that says why these show no state of this market."""
-    said = _certified(genesis, market, certificate)
-    if not _hash_to(leaves, MATCH_KEY_BYTES, said.header.matches):
+    """As ``verify_book``."""
+    certificate.verify(genesis, market, roster)
+    header = certificate.header
+    if not _hash_to(leaves, MATCH_KEY_BYTES, header.matches):
         raise InvalidError("these are not the matches that the witnesses vouch for")
-    return VerifiedMatches(said.header, tuple(_matches(genesis, market, leaves)))
+    return VerifiedMatches(header, tuple(_matches(genesis, market, leaves)))
 
 
 def _matches(
@@ -88,12 +98,6 @@ def _matches(
         group = MatchGroup.of_key(key)
         for start in range(0, len(leaf), RECORD_BYTES):
             yield Match.of_record(terms, market, group, leaf[start : start + RECORD_BYTES])
-
-
-def _certified(genesis: Genesis, market: MarketId, certificate: bytes) -> Certificate:
-    said = certificates.from_item(codec.decode_canonical(certificate, MAX_CERTIFICATE_BYTES))
-    said.verify(genesis, market)
-    return said
 
 
 def _hash_to(leaves: Sequence[tuple[bytes, bytes]], key_bytes: int, root: bytes) -> bool:

@@ -23,6 +23,7 @@ from orrange_p2p.core.errors import MalformedError
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address, MarketId, OrderId
 from orrange_p2p.core.merkle import MapProof, MapView, Step, verify_map_proof
+from orrange_p2p.core.roster import Roster
 
 MAX_PROOF_BYTES: Final = 64 * 1024
 ACCOUNT_KEY_BYTES: Final = 20
@@ -45,15 +46,20 @@ def prove_order(certificate: Certificate, orders: MapView, order_id: OrderId) ->
 
 
 def verify_order(
-    genesis: Genesis, market: MarketId, order_id: OrderId, proof: OrderProof
+    genesis: Genesis,
+    market: MarketId,
+    order_id: OrderId,
+    proof: OrderProof,
+    roster: Roster | None = None,
 ) -> LiveOrder | None:
     """The order as a quorum of the network's witnesses knows it; None if it was not live.
 
     ``genesis`` is only asked for its witnesses and its separator. The order's ``owner`` is taken to
-    be its author: whose session key that is, the proof does not say. Raises ``PeerError`` for a
+    be its author: whose session key that is, the proof does not say. ``roster``: as of
+    ``Certificate.verify``. Raises ``PeerError`` for a
     proof that shows nothing.
     """
-    proof.certificate.verify(genesis, market)
+    proof.certificate.verify(genesis, market, roster)
     leaf = verify_map_proof(proof.certificate.header.orders, order_key(order_id), proof.path)
     if leaf is None:
         return None
@@ -85,10 +91,14 @@ def prove_account(certificate: Certificate, accounts: MapView, author: Address) 
 
 
 def verify_account(
-    genesis: Genesis, market: MarketId, author: Address, proof: AccountProof
+    genesis: Genesis,
+    market: MarketId,
+    author: Address,
+    proof: AccountProof,
+    roster: Roster | None = None,
 ) -> Account | None:
     """The author's account without its orders; None if it had none. Else as ``verify_order``."""
-    proof.certificate.verify(genesis, market)
+    proof.certificate.verify(genesis, market, roster)
     leaf = verify_map_proof(proof.certificate.header.accounts, author, proof.path)
     return None if leaf is None else Account.of_leaf(author, leaf)
 

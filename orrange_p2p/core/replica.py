@@ -24,6 +24,7 @@ from orrange_p2p.core.entries import Entry
 from orrange_p2p.core.errors import InvalidError
 from orrange_p2p.core.fold import EpochFacts, EpochOutcome, Fold
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.handovers import Handover, is_handover
 from orrange_p2p.core.ids import ZERO32, Address, Digest, Epoch, Era, MarketId, Round, Seq, TimeMs
 from orrange_p2p.core.operations import Evidence
 from orrange_p2p.core.pacemaker import HeldLogs, Pace, Pacemaker, TickDraft
@@ -37,6 +38,8 @@ MAX_WANTED: Final = 8192
 """Listed entries we lack and remember; the oldest give way, and are listed again if they count."""
 MAX_EARLY_TICKS: Final = 512
 """Ticks of the next era kept until the present one closes; each witness has its share of them."""
+MAX_HANDOVERS: Final = 4
+"""Not taken yet; the oldest give way."""
 MAX_REMEMBERED: Final = 4096
 """Latest applied entries of which a second side that turns up late is still proven a fork."""
 
@@ -140,6 +143,9 @@ class Replica:
         self._remembered: dict[tuple[Address, Seq], Entry] = {}
         self._proven_forks: set[Address] = set()
         self._early: dict[Digest, Tick] = {}
+        self._handovers: tuple[Handover, ...] = ()
+        self._handed_over = -1
+        """The last era whose handover was noted."""
 
     @classmethod
     def resume(
@@ -453,7 +459,7 @@ class Replica:
         """Raises ``KeyError`` for one that is not known yet, or not any more."""
         found = self._rosters.get(era)
         if found is None and not self.genesis.parameters.elected_witnesses:
-            return self._rosters[min(self._rosters)]
+            found = self._rosters[era] = of_genesis(self.genesis, self.market_id, era)
         return self._rosters[era] if found is None else found
 
     @property
@@ -557,7 +563,24 @@ class Replica:
         certified = self._roots.checkpoint
         if certified != before:
             self._snapshots.certify(certified.epoch, self._roots.vouchers)
+            self._note_handover()
         return self.halt is None
+
+    def _note_handover(self) -> None:
+        """Keep the first certificate of an era that names the next one's roster."""
+        state = self._snapshots.latest
+        if state is None or not is_handover(state.certificate):
+            return
+        era, roster = state.header.era, state.roster(state.header.next_roster)
+        if roster is None or era <= self._handed_over:
+            return
+        self._handed_over = era
+        self._handovers = (*self._handovers, Handover(state.certificate, roster))[-MAX_HANDOVERS:]
+
+    def take_handovers(self) -> tuple[Handover, ...]:
+        """Those of the eras that ended since the last call: they are to be kept for followers."""
+        taken, self._handovers = self._handovers, ()
+        return taken
 
     def _prev_of(self, digest: Digest) -> Digest | None:
         entry = self._entries.get(digest)

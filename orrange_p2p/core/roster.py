@@ -38,6 +38,7 @@ __all__ = [
 MAX_STANDINGS: Final = 8192
 MAX_ROSTER_BYTES: Final = 256 * 1024
 """It travels like a part of a checkpoint."""
+FIRST_ERA: Final = Era(0)
 CAP_FROM: Final = 4
 """From so many witnesses on none has more than one part in so many of the weight."""
 WEIGHT_UNIT: Final = 1 << 20
@@ -150,16 +151,23 @@ def _standing(value: codec.Value) -> Standing:
     )
 
 
-def of_genesis(genesis: Genesis, market: MarketId) -> Roster:
+def of_genesis(genesis: Genesis, market: MarketId, era: Era = FIRST_ERA) -> Roster:
     """That of era 0, and in a network that elects nobody, of every era. What genesis says an author
-    is worth counts as its bond, too: nothing else can, before there is a registry to read."""
+    is worth counts as its bond, too: nothing else can, before there is a registry to read.
+
+    The first roster of those that are alike: a witness's next chain of reveals makes another one.
+    """
+    lasts = genesis.parameters.chain_eras
+    seats, first = [], 0
     anchors = genesis.anchors(market)
-    return Roster(
-        Era(0),
-        Pin(0, ZERO32),
-        tuple([Seat(w.address, w.weight, anchors[w.address], Era(0)) for w in genesis.witnesses]),
-        tuple([Standing(a.address, a.reputation, a.reputation) for a in genesis.authors]),
-    )
+    for witness in genesis.witnesses:
+        chains = anchors[witness.address]
+        number = min(era // lasts, len(chains) - 1)  # whose last chain is over has no more reveals
+        first = max(first, number * lasts)
+        since = Era(number * lasts)
+        seats.append(Seat(witness.address, witness.weight, chains[number], since))
+    standings = [Standing(a.address, a.reputation, a.reputation) for a in genesis.authors]
+    return Roster(Era(first), Pin(0, ZERO32), tuple(seats), tuple(standings))
 
 
 # --- election ---

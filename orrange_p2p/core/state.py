@@ -148,7 +148,7 @@ class MarketState:
 
     def take_roster(self, roster: Roster) -> None:
         """What authors are worth from now on; a session key is worth what its owner is."""
-        if roster is self.roster:
+        if roster == self.roster:
             return
         self._use(roster)
         for account in self.accounts.values():

@@ -9,7 +9,7 @@ from attrs import asdict
 
 from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.genesis import Market
-from orrange_p2p.core.ids import Address, Lots, OrderId, Price, Seq, TimeMs
+from orrange_p2p.core.ids import Address, Era, Lots, OrderId, Price, Seq, TimeMs
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.operations import (
     Amend,
@@ -22,6 +22,8 @@ from orrange_p2p.core.operations import (
     TimeInForce,
 )
 from orrange_p2p.core.proofs import prove_order
+from orrange_p2p.core.reveals import CHAIN_LENGTH
+from orrange_p2p.core.roster import Roster
 from orrange_p2p.daemon.agreements import Agreements
 from orrange_p2p.daemon.author import AuthorLog
 from orrange_p2p.daemon.market import MarketNode
@@ -31,6 +33,9 @@ from orrange_p2p.ports.trades import TradeRecord
 from orrange_p2p.rpc.server import Method, Params
 
 MAX_ROWS: Final = 1000
+MAX_HANDOVERS: Final = 256
+HANDOVER_BYTES: Final = 2 * 1024 * 1024
+"""An answer is full from here on; one handover more fits."""
 _DROPS: Final = ("_dropped", "_lost", "_refused", "over_budget", "over_buffer", "_declined")
 """How counters end of what a full queue or a spent budget has cost."""
 
@@ -46,6 +51,7 @@ def methods(node: Node) -> dict[str, Method]:
         "commits": api.commits,
         "trades": api.trades,
         "order_proof": api.order_proof,
+        "handovers": api.handovers,
         "peers": api.peers,
         "connect": api.connect,
         "stop": api.stop,
@@ -175,6 +181,22 @@ class _Api:
             "market": "0x" + market.market_id.hex(),
             "epoch": certified.header.epoch,
             "proof": "0x" + proof.encode().hex(),
+        }
+
+    async def handovers(self, params: Params) -> Any:
+        """The handovers of era ``since`` and those after it without a gap, as many as fit: empty if
+        this node has none of that era."""
+        market, since = self._market(params), _integer(params, "since", 0)
+        found: list[bytes] = []
+        while len(found) < MAX_HANDOVERS and sum(map(len, found)) < HANDOVER_BYTES:
+            handover = await market.handover(Era(since + len(found)))
+            if handover is None:
+                break
+            found.append(handover)
+        return {
+            "market": "0x" + market.market_id.hex(),
+            "since": since,
+            "handovers": ["0x" + one.hex() for one in found],
         }
 
     async def peers(self, params: Params) -> Any:
@@ -311,7 +333,17 @@ def _era_status(node: Node, market: MarketNode) -> dict[str, Any]:
             {"witness": "0x" + seat.witness.hex(), "weight": seat.weight} for seat in roster.seats
         ],
         "no_roster": None if rosters is None else rosters.why_not,
+        "seat": _seat(node, roster),
     }
+
+
+def _seat(node: Node, roster: Roster) -> dict[str, int] | None:
+    """This node's own, and until which era its reveals last; None without one."""
+    seat = None if node.witness_address is None else roster.seat_of(node.witness_address)
+    if seat is None:
+        return None
+    lasts = CHAIN_LENGTH // node.genesis.parameters.rounds_per_era
+    return {"weight": seat.weight, "last_era": seat.since + lasts - 1}
 
 
 def _limits(market: MarketNode, authors: Iterable[Address]) -> list[dict[str, Any]]:

@@ -114,6 +114,9 @@ class _BondApi:
         """A proof of one of the traders' bonds, for its account: the record, and what it says."""
         bonds = self._wallet()
         bond = find(await bonds.all(), _outpoint(params))
+        if bond.spent_by or not bond.depth:
+            where = "was spent" if bond.spent_by else "is in no block yet"
+            raise ConfigError(f"{bond.outpoint} {where}: there is nothing to prove")
         account = self._accounts[bond.number - 1]
         terms = (bond.outpoint, bond.sats, bond.locked_until_s)
         signature = bonds.sign(bond.number, proof_digest(self._genesis, account, *terms))

@@ -167,6 +167,11 @@ class DataDir:
         return self.path / "swaps.sqlite"
 
     @property
+    def followed(self) -> Path:
+        """How far light clients here followed elected witnesses: they can be followed again."""
+        return self.path / "followed.json"
+
+    @property
     def history(self) -> Path:
         """What the home chain shows of accounts: it can be read again."""
         return self.path / "history.sqlite"

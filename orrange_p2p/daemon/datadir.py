@@ -85,12 +85,18 @@ def reveal_chain(secret: bytes, market: MarketId, since: Era = FIRST_ERA) -> Rev
     return RevealChain(sha256(b"orrange/reveal-market/1" + secret + market + begun))
 
 
-def witness_of(keys: Keys, markets: Sequence[Market], weight: int = 1) -> Witness:
-    """What genesis says of the witness with these keys."""
+def witness_of(
+    keys: Keys, markets: Sequence[Market], chains: int = 1, chain_eras: int = 0
+) -> Witness:
+    """What genesis says of the witness with these keys, with so many chains of reveals for each
+    market that last for ``chain_eras`` each. A chain takes a second."""
     secret = keys.reveal_secret()
-    address = keys.witness().address
-    anchors = tuple(reveal_chain(secret, market.id).anchor for market in markets)
-    return Witness(address, Weight(weight), anchors)
+    anchors = tuple(
+        reveal_chain(secret, market.id, Era(number * chain_eras)).anchor
+        for market in markets
+        for number in range(chains)
+    )
+    return Witness(keys.witness().address, Weight(1), anchors)
 
 
 def development_genesis(witnesses: Sequence[Witness], start_ms: TimeMs) -> Genesis:

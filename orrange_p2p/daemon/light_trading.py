@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from orrange_p2p.client.light_trader import LightTrader
+from orrange_p2p.client.rosters import keep_trusted, read_trusted
 from orrange_p2p.core.errors import ConfigError, WorldError
 from orrange_p2p.core.ids import MarketId
 from orrange_p2p.daemon import signing
@@ -46,7 +47,17 @@ async def open_light_trader(
             if door.misuse is not None:
                 raise WorldError(door.misuse)
             light = LightTrader(
-                genesis, market, urls, signer, store, is_store_complete=door.is_merged(market)
+                genesis,
+                market,
+                urls,
+                signer,
+                store,
+                is_store_complete=door.is_merged(market),
+                trusted=read_trusted(directory.followed, genesis),
             )
             await light.open()
-            yield light
+            try:
+                yield light
+            finally:
+                if genesis.parameters.elected_witnesses:
+                    keep_trusted(directory.followed, genesis, light.trusted)

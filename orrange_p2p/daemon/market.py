@@ -15,6 +15,7 @@ from orrange_p2p.core.checkpoints import CHECKPOINT_EPOCHS
 from orrange_p2p.core.entries import Entry, decode_entry
 from orrange_p2p.core.fold import Fold
 from orrange_p2p.core.genesis import Genesis
+from orrange_p2p.core.handovers import Handover
 from orrange_p2p.core.hello import VERSIONS, Versions
 from orrange_p2p.core.ids import Address, Digest, Epoch, Era, MarketId, PeerId, Round, Seq, TimeMs
 from orrange_p2p.core.matches import Match
@@ -230,6 +231,21 @@ class MarketNode:
         await self._react(self._tell_of(self.replica.give_roster(roster)))
         return True
 
+    async def _keep_handover(self, handover: Handover) -> None:
+        """One of each era, for whoever follows the witnesses from one to the next."""
+        name = self._name_of_handover(handover.era)
+        if await self.store.meta(name) is None:
+            await self.store.set_meta(name, handover.encode())
+            self.counters["handovers_kept"] += 1
+
+    async def handover(self, era: Era) -> bytes | None:
+        """That of an era, encoded; None for one in which this node was not there yet, or which has
+        not ended."""
+        return await self.store.meta(self._name_of_handover(era))
+
+    def _name_of_handover(self, era: Era) -> str:
+        return f"handover.{self.market_id.hex()}.{era}"
+
     async def forget_rosters(self) -> None:
         """They may be why the state here is wrong."""
         for place in range(KEPT_ROSTERS):
@@ -352,6 +368,8 @@ class MarketNode:
         if self.replica.halt is not None and not self._told_halt:
             self._told_halt = True
             self._tell(self.replica.halt)
+        for handover in self.replica.take_handovers():
+            await self._keep_handover(handover)
         if effects.evidence:
             self.counters["evidence"] += len(effects.evidence)
             for report in self.on_evidence:

@@ -242,6 +242,11 @@ class Node:
         return witness + trader
 
     @property
+    def witness_address(self) -> Address | None:
+        """Whose ticks this node signs, if it is elected; None if it is no witness."""
+        return None if self._witness is None else self._witness[0].address
+
+    @property
     def authors(self) -> tuple[Address, ...]:
         """Whose logs this node writes."""
         return tuple(next(iter(self._logs.values()), {}))

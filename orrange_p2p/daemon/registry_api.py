@@ -21,7 +21,7 @@ from orrange_p2p.core.bitcoin_bonds import compressed
 from orrange_p2p.core.election import Election
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError, RevertedError
 from orrange_p2p.core.ids import ZERO32, Address, Amount, Digest, Era, MarketId
-from orrange_p2p.core.reveals import CHAIN_LENGTH, RevealChain
+from orrange_p2p.core.reveals import RevealChain
 from orrange_p2p.core.roster import Pin, Roster
 from orrange_p2p.core.times import show_time
 from orrange_p2p.core.units import show_amount
@@ -211,7 +211,7 @@ class _RegistryApi:
             "market": "0x" + market.hex(),
             "key": show_address(key),
             "since": since,
-            "last_era": since + CHAIN_LENGTH // self._genesis.parameters.rounds_per_era - 1,
+            "last_era": since + self._genesis.parameters.chain_eras - 1,
             "era": None,
             "weight": None,
             "next_weight": None,
@@ -416,7 +416,7 @@ class _RegistryApi:
         await self._check_owned(account, key)
         chain = await trio.to_thread.run_sync(self._later_chain, market, since)
         parameters = self._genesis.parameters
-        last = since + CHAIN_LENGTH // parameters.rounds_per_era - 1
+        last = since + parameters.chain_eras - 1
         about = {
             "key": show_address(key),
             "since": since,

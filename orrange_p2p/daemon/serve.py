@@ -94,7 +94,8 @@ async def serve(
         signer = keys.witness()
         reveals = {market_id: datadir.reveal_chain(secret, market_id) for market_id in markets}
         for market_id, chain in reveals.items():
-            if genesis.anchors(market_id).get(signer.address, chain.anchor) != chain.anchor:
+            promised = genesis.anchors(market_id).get(signer.address)
+            if promised is not None and promised[0] != chain.anchor:
                 raise ConfigError(
                     f"{directory.keys} has not the secret behind the witness's anchor in "
                     f"{directory.network}: put the right key back"

@@ -20,6 +20,8 @@ from orrange_p2p.ports import Record, RecordKind, Signer
 
 log = structlog.get_logger()
 
+WARNED_ERAS: Final = 8
+"""With so few eras left in its chain of reveals a witness says so, once in each."""
 OFFER_AGAIN_S: Final = 1.0
 """Without a tick of our own for this long, others may not have our last one."""
 
@@ -47,6 +49,8 @@ class WitnessLoop:
         self._twin_era = twin_era
         self._strange_anchor = b""
         """Of reveals that are not ours, so that they are not computed again."""
+        self._told_last = Era(0)
+        """In which era somebody was told that its reveals end."""
         self._of: tuple[Replica, Era] | None = None
         self._pacemaker: Pacemaker | None = None
         self._last: Tick | None = None
@@ -114,7 +118,13 @@ class WitnessLoop:
 
     async def _has_chain(self) -> bool:
         """Whether we have the reveals that our seat promises."""
-        seat = self._node.replica.roster.seat_of(self._signer.address)
+        replica = self._node.replica
+        seat = replica.roster.seat_of(self._signer.address)
+        if seat is not None:
+            left = seat.since + self._node.genesis.parameters.chain_eras - replica.era
+            self._tell_of_end(replica.era, left)
+            if left <= 0:
+                return False
         if seat is None or seat.anchor == self._chain.anchor:
             return seat is not None
         if seat.anchor == self._strange_anchor:
@@ -132,6 +142,26 @@ class WitnessLoop:
             era=self._node.replica.era,
         )
         return False
+
+    def _tell_of_end(self, era: Era, left: int) -> None:
+        """A witness without reveals is silent, and a network without witnesses stands still."""
+        is_elected = self._node.genesis.parameters.elected_witnesses > 0
+        if era <= self._told_last or left > WARNED_ERAS:
+            return
+        chains = self._node.genesis.anchors(self._node.market_id).get(self._signer.address, ())
+        if not is_elected and left > 0 and self._chain.anchor != (chains or (b"",))[-1]:
+            return  # genesis has another one of ours
+        self._told_last = era
+        log.warning(
+            "this witness can sign no more: its reveals are used up"
+            if left <= 0
+            else "the reveals of this witness end soon",
+            market=self._node.market_id.hex(),
+            eras_left=max(0, left),
+            what_to_do="`orrange registry stand` in time"
+            if is_elected
+            else "found a new network with new anchors: `orrange init --chains` makes more",
+        )
 
     def _offer_again(self) -> None:
         """Gossip the last tick anew if there was none since: one that was lost to everybody is

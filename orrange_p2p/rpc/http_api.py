@@ -366,6 +366,19 @@ def _reading(calls: _Calls) -> APIRouter:
         return await calls.call("certified_matches", market=market)
 
     @router.get(
+        "/handovers", tags=["public"], dependencies=[anybody], response_model=models.Handovers
+    )
+    async def handovers(
+        response: Response,
+        market: MarketName = None,
+        since: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+    ) -> Any:
+        """How the witnesses of each era, from `since` on, name those of the next: for who follows
+        an elected network's witnesses from genesis, or from an era whose roster it knows."""
+        keep(response)
+        return await calls.call("handovers", market=market, since=since)
+
+    @router.get(
         "/logs/{author}", tags=["public"], dependencies=[anybody], response_model=models.Log
     )
     async def log_of(author: Author, market: MarketName = None) -> Any:

@@ -209,6 +209,14 @@ class CertifiedMatches(_Said):
     matches: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
 
 
+class Handovers(_Said):
+    """Of successive eras, each a `Handover` of protocol/cddl/state.cddl."""
+
+    market: Hex32
+    since: Natural
+    handovers: list[Octets]
+
+
 class Log(_Said):
     """A proof of an account in a certified state, and the entries beyond what was cut there."""
 

@@ -17,6 +17,10 @@ def test_what_the_moment_adds_does_not_make_another_request() -> None:
         (registry.bond_call(Amount(5), 100), registry.bond_call(Amount(5), 101)),
         (registry.bind_call(KEY, b"", b"\x01" * 65), registry.bind_call(KEY, b"", b"\x02" * 65)),
         (
+            registry.bind_call(KEY, b"", b"\x01" * 65, b"\x07" * 64, b"\x03" * 65),
+            registry.bind_call(KEY, b"", b"\x02" * 65, b"\x07" * 64, b"\x04" * 65),
+        ),
+        (
             registry.stand_call(GOLD, KEY, b"\x05" * 32, Era(1)),
             registry.stand_call(GOLD, KEY, b"\x06" * 32, Era(2)),
         ),
@@ -28,6 +32,9 @@ def test_what_the_moment_adds_does_not_make_another_request() -> None:
         registry.unbond_call(Amount(5)),
         registry.bind_call(KEY, b"", bytes(65)),
         registry.bind_call(OTHER, b"", bytes(65)),
+        registry.bind_call(KEY, b"peer", bytes(65)),
+        registry.bind_call(KEY, b"", bytes(65), b"\x07" * 64, bytes(65)),
+        registry.bind_call(KEY, b"", bytes(65), b"\x08" * 64, bytes(65)),
         registry.allocate_call(GOLD, KEY, Amount(5)),
         registry.allocate_call(GOLD, KEY, Amount(6)),
         registry.allocate_call(SILVER, KEY, Amount(5)),

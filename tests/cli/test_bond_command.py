@@ -143,6 +143,9 @@ async def test_bitcoin_is_locked_counted_proved_and_taken_home(tmp_path: Path) -
             assert "nobody is there to confirm" in await home.run(*create, code=2)
             sent = [await home.run(*create, "--yes", "--id", "one") for _ in range(2)]
             assert sent[0]["txid"] == sent[1]["txid"] and sent[0]["address"] == plan["address"]
+            (bond,) = (await home.run("bond", "list"))["bonds"]
+            told = await home.run("bond", "prove", bond["outpoint"], code=2)
+            assert "is in no block yet: there is nothing to prove" in told
             await bitcoin.mine(1)
             (bond,) = (await home.run("bond", "list"))["bonds"]
             assert (bond["sats"], bond["locked_until_s"], bond["free"]) == (400_000, until_s, False)

@@ -24,11 +24,13 @@ from orrange_p2p.chains.evm import artifacts
 from orrange_p2p.cli import cluster
 from orrange_p2p.cli import main as cli
 from orrange_p2p.cli.cluster import NodeProcess
+from orrange_p2p.client.rosters import read_trusted
 from orrange_p2p.core.addresses import show_address
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Parameters
 from orrange_p2p.core.ids import Address, Amount
 from orrange_p2p.daemon import registry_api
+from orrange_p2p.daemon.api_config import ApiConfig
 from orrange_p2p.daemon.chain_config import parse_chains
 from orrange_p2p.daemon.config import DataDir
 from orrange_p2p.daemon.datadir import DEVELOPMENT_MARKET
@@ -106,6 +108,7 @@ async def home(tmp_path: Path, *options: str, **parameters: int) -> AsyncIterato
                 registry=REGISTRY,
                 settlement=SETTLEMENT,
                 chains=parse_chains({CHAIN: endpoints}),
+                api=ApiConfig(port=0, public=True),
             )
         )
         owner = PlainKeys(DataDir(tmp_path / "node-0")).traders()[0].address
@@ -118,8 +121,10 @@ async def home(tmp_path: Path, *options: str, **parameters: int) -> AsyncIterato
 
 
 async def test_from_a_bond_to_a_seat(tmp_path: Path) -> None:
-    times = {"era_ms": 3_000, "pin_ms": 2_500, "handover_ms": 200, "rounds_per_era": 1024}
-    elections = {"elected_witnesses": 1, "min_round_ms": 50}
+    # A block is final three seconds after it was mined, read a second later; then there are two
+    # seconds in which the next roster is vouched for.
+    times = {"era_ms": 6_500, "pin_ms": 6_400, "handover_ms": 2_000, "rounds_per_era": 1024}
+    elections = {"elected_witnesses": 1, "min_round_ms": 50, "applied_interval_epochs": 2}
     async with home(tmp_path, "--block-time", "1", **times, **elections) as at:
         # The witness of genesis weighs 1; elected, what the worthiest candidate weighs.
         assert [one["weight"] for one in (await at.node.status())["witnesses"]] == [1]
@@ -127,7 +132,7 @@ async def test_from_a_bond_to_a_seat(tmp_path: Path) -> None:
         await at.mined("bond", "80", "--days", "300")
         await at.said("allocate", MARKET, "witness", "all", *NOW)
         await at.mined("stand", MARKET)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while True:
                 status = await at.node.status()
                 if status["witnesses"][0]["weight"] > 1 and status["round"] > 8:
@@ -140,6 +145,37 @@ async def test_from_a_bond_to_a_seat(tmp_path: Path) -> None:
         # Its reveals are those of the chain that it stood with: the clock goes on.
         assert 1 <= stands["since"] <= status["era"]
         assert stands["last_era"] == stands["since"] + 1023
+        assert status["seat"] == {"weight": 1 << 20, "last_era": stands["last_era"]}
+        await follow(at, tmp_path / "followed.json", status["era"])
+
+
+async def follow(at: Home, kept: Path, era: int) -> None:
+    """Who knows genesis alone is led to the witness that was elected, by the one before it."""
+    url = (await at.node.client.call("api"))["url"]
+    network = str(at.node.directory.network)
+    words = ["light", "book", "--network", network, "--node", url, "--followed", str(kept)]
+    genesis = at.node.directory.load_genesis()
+    with trio.fail_after(60):
+        while True:
+            done = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, [*words, "--json"])
+            assert done.exit_code == 0, done.output
+            assert [one["verdict"] for one in json.loads(done.stdout)["nodes"]] == ["sound"]
+            trusted = read_trusted(kept, genesis)[genesis.markets[0].id]
+            if trusted.era >= era:
+                break
+            await trio.sleep(0.2)
+    again = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, words)
+    assert again.exit_code == 0
+    begun = [*words[:-2], "--roster", f"{trusted.era}:0x{trusted.digest.hex()}", "--json"]
+    done = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, begun)
+    assert done.exit_code == 0, done.output
+    begun[-2] = f"{trusted.era}:0x{bytes(32).hex()}"
+    done = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, begun)
+    assert done.exit_code == 3 and "that was committed to" in done.stderr
+    order = "0x" + at.keys.traders()[0].address.hex() + "/0/0"
+    proof = ["proof", order, "--data-dir", str(at.node.directory.path), "--json"]
+    done = await trio.to_thread.run_sync(CliRunner().invoke, cli.main, proof)
+    assert done.exit_code == 0 and json.loads(done.stdout)["live"] is False
 
 
 async def test_in_and_out_and_what_is_told_on_the_way(tmp_path: Path) -> None:
@@ -236,7 +272,7 @@ async def test_where_there_is_nothing_to_bond_in() -> None:
 
 async def until_read(at: Home, what: str) -> Any:
     """Until final blocks show it."""
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         while True:
             said = await at.said("status")
             if said[what]:

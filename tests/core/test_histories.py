@@ -191,6 +191,52 @@ def test_the_order_in_which_events_are_read_changes_nothing(
     assert len(whole.digest) == 32
 
 
+@st.composite
+def bonds_of(draw: st.DrawFn) -> list[BitcoinBond]:
+    return [
+        paid(
+            NOW_S + draw(st.integers(-2, 30)) * DAY_S,
+            draw(st.sampled_from([ON_BITCOIN, OTHERS])),
+            draw(st.integers(0, 10**9)),
+            number,
+        )
+        for number in range(draw(st.integers(0, 6)))
+    ]
+
+
+@st.composite
+def bindings(draw: st.DrawFn) -> list[ChainEvent]:
+    """Keys bound in any order, by several owners."""
+    keys = st.sampled_from([b"", ON_BITCOIN, OTHERS])
+    return [
+        event(n, EventKind.BOUND, draw(ACCOUNTS), other=KEY, bitcoin_key=draw(keys))
+        for n in range(draw(st.integers(0, 6)))
+    ]
+
+
+@given(bindings(), bonds_of(), st.randoms(use_true_random=False))
+def test_however_they_are_read_a_coin_on_bitcoin_counts_once_for_its_keys_first_owner(
+    bound: list[ChainEvent], bonds: list[BitcoinBond], dice: random.Random
+) -> None:
+    at = (COUNTING, CHAIN, 10_000, bytes(32), NOW_S + 20 * DAY_S)
+    whole = standings(*at, bound, bonds)
+    for read in (bound, bonds):
+        dice.shuffle(read)
+    assert standings(*at, bound, bonds) == whole
+    first: dict[bytes, ChainEvent] = {}
+    for one in sorted(bound):
+        first.setdefault(one.bitcoin_key, one)
+    expected = {
+        (first[bond.key].subject, bond.place)
+        for bond in bonds
+        if bond.key in first
+        and bond.time_s <= NOW_S + 19 * DAY_S
+        and first[bond.key].time_s < bond.time_s + BIND_WITHIN_S
+    }
+    found = [(who, one.place) for who, made in whole.histories.items() for one in made.bonds]
+    assert len(found) == len(set(found)) and set(found) == expected
+
+
 @given(stories(), st.integers(95, 130))
 def test_what_comes_after_the_pin_changes_nothing(events: list[ChainEvent], block: int) -> None:
     before = [one for one in events if one.place.block <= block]

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import pytest
 import trio
 
@@ -207,6 +208,50 @@ async def test_epochs_are_noted_in_their_order_and_none_is_left_out() -> None:
         assert noted == list(range(1, len(noted) + 1))
         await until(lambda: market_of(nodes[3]).totals == market_of(nodes[0]).totals, nodes)
         assert market_of(nodes[3]).totals["entries"] == 4
+
+
+async def test_witnesses_of_genesis_go_on_to_their_next_chains_and_end_with_the_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parties = [Party(n) for n in range(4)]
+
+    def chain_of(number: int, era: int) -> RevealChain:
+        return RevealChain(bytes([number, era]) * 16, 1 << 12)
+
+    # An era that may have as many rounds as a chain has reveals, and has few.
+    genesis = genesis_of(parties, era_ms=700, rounds_per_era=1 << 20)
+    listed = {
+        party.witness.address: tuple(chain_of(number, era).anchor for era in range(3))
+        for number, party in enumerate(parties)
+    }
+    genesis = attrs.evolve(
+        genesis,
+        witnesses=tuple(attrs.evolve(w, anchors=listed[w.address]) for w in genesis.witnesses),
+    )
+    async with AsyncExitStack() as stack:
+        network, nodes = MemoryNetwork(), list[Node]()
+        for number, party in enumerate(parties):
+            transport = await stack.enter_async_context(network.open_transport(f"n{number}"))
+            node = Node(
+                genesis,
+                party.store,
+                transport,
+                SystemClock(),
+                bootstrap=[other.transport.addresses[0] for other in nodes],
+                witness=(party.witness, {MARKET.id: chain_of(number, 0)}),
+                traders=[party.trader],
+                later_chain=lambda _, era, number=number: chain_of(number, era),
+            )
+            nodes.append(await stack.enter_async_context(running(node)))
+        market = market_of(nodes[0])
+        await until(lambda: market.replica.era == 2, nodes)
+        await trade(nodes)
+        await until(lambda: all(market_of(n).totals["trades"] == 1 for n in nodes), nodes)
+        await until(lambda: market.replica.era == 3, nodes)
+        await trio.sleep(0.5)
+        assert market.replica.era == 3 and market.replica.clock.highest_quorum_round == -1
+    told = capsys.readouterr().out
+    assert "the reveals of this witness end soon" in told and "can sign no more" in told
 
 
 async def test_a_corrupted_fold_shows_in_the_roots_and_stops() -> None:

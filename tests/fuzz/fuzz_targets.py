@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from orrange_p2p.core import codec, entries, evidence, genesis, jsonrpc, sync, ticks
 from orrange_p2p.core.accounts import ACCOUNT_KEY_BYTES, ORDER_KEY_BYTES
 from orrange_p2p.core.bond_proofs import decode_bond_proof
@@ -19,12 +21,14 @@ from orrange_p2p.core.checkpoints import decode_checkpoint
 from orrange_p2p.core.errors import CallerError, ConfigError, MalformedError, PeerError
 from orrange_p2p.core.frames import decode_frame
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.handovers import decode_handover
 from orrange_p2p.core.hello import ITEMS, decode_hello
-from orrange_p2p.core.ids import Address, MarketId, OrderId, Seq, TimeMs, Weight
+from orrange_p2p.core.ids import Address, Era, MarketId, OrderId, Seq, TimeMs, Weight
 from orrange_p2p.core.matches import MATCH_KEY_BYTES
 from orrange_p2p.core.operations import Evidence, EvidenceKind
 from orrange_p2p.core.parts import decode_part
 from orrange_p2p.core.proofs import decode_proof, verify_order
+from orrange_p2p.core.roster import Pin, Roster, Seat, Standing, decode_roster
 
 VECTORS: Final = Path(__file__).parents[2] / "protocol" / "vectors"
 CODEC_BYTES: Final = 1 << 16
@@ -147,6 +151,24 @@ def check_order_proof(data: bytes) -> None:
         verify_order(_NETWORK, MARKET, OrderId(Address(bytes(20)), Seq(0), 0), proof)
 
 
+def check_handover(data: bytes) -> None:
+    try:
+        handover = decode_handover(data)
+    except PeerError:
+        return
+    assert handover.encode() == data
+    with suppress(PeerError):
+        handover.follow(_ELECTING, MARKET, _ROSTER)
+
+
+def check_roster(data: bytes) -> None:
+    try:
+        roster = decode_roster(data)
+    except PeerError:
+        return
+    assert roster.encode() == data
+
+
 def check_part(data: bytes) -> None:
     """The first byte says of which map."""
     sizes = (ORDER_KEY_BYTES, MATCH_KEY_BYTES, ACCOUNT_KEY_BYTES)
@@ -219,6 +241,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "checkpoint": check_checkpoint,
     "order_proof": check_order_proof,
     "bitcoin_bond": check_bond_proof,
+    "handover": check_handover,
+    "roster": check_roster,
     "part": check_part,
     "evidence": check_evidence,
     "genesis": check_genesis,
@@ -235,6 +259,8 @@ def seeds(target: str) -> Iterator[bytes]:
         for case in _cases("evidence"):
             first, second = _octets(case["input"]["first"]), _octets(case["input"]["second"])
             yield bytes([case["input"]["kind"]]) + len(first).to_bytes(2, "big") + first + second
+    elif target == "roster":
+        yield from (_octets(case["known"]) for case in _valid("handover"))
     elif target == "part":
         for case in _cases("checkpoint"):
             for part in case.get("parts", {}).values():
@@ -261,6 +287,12 @@ def seeds(target: str) -> Iterator[bytes]:
 _FILES: Final = dict.fromkeys(
     ("sync_request", "sync_reply", "sync_checkpoint_page", "sync_parts"), "sync"
 )
+
+
+def _valid(file: str) -> list[dict[str, Any]]:
+    valid = json.loads((VECTORS / f"{file}.json").read_text(encoding="utf-8"))["valid"]
+    assert isinstance(valid, list)
+    return valid
 
 
 def _cases(file: str, suffix: str = "") -> Iterator[dict[str, Any]]:
@@ -294,4 +326,13 @@ _NETWORK: Final = Genesis(
             "eip155:1/slip44:60", "eip155:1/erc20:0x" + "11" * 20, 1, 1, "atomic", "evm", 1, 1, 1
         ),
     ),
+)
+_ELECTING: Final = attrs.evolve(
+    _NETWORK, registry=Address(b"r" * 20), parameters=Parameters(elected_witnesses=4)
+)
+_ROSTER: Final = Roster(
+    Era(0),
+    Pin(0, bytes(32)),
+    (Seat(Address(b"w" * 20), Weight(1), b"a" * 32, Era(0)),),
+    (Standing(Address(b"t" * 20), 1, 1),),
 )

@@ -40,6 +40,7 @@ from orrange_p2p.core.checkpoints import Checkpoint
 from orrange_p2p.core.entries import Entry, EntryHeader
 from orrange_p2p.core.fold import EpochFacts, Fold
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
+from orrange_p2p.core.handovers import Handover
 from orrange_p2p.core.headers import StateHeader
 from orrange_p2p.core.ids import Address, Amount, Epoch, Era, OrderId, TimeMs
 from orrange_p2p.core.matches import MatchGroup, Trade
@@ -59,7 +60,7 @@ from orrange_p2p.core.operations import (
 )
 from orrange_p2p.core.proofs import OrderProof
 from orrange_p2p.core.reveals import RevealChain
-from orrange_p2p.core.roster import Pin, Roster, Standing
+from orrange_p2p.core.roster import Pin, Roster, Standing, of_genesis
 from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.ticks import Applied, HeadItem, Tick, TickHeader
@@ -1012,6 +1013,76 @@ def checkpoint_vectors() -> Json:
                 },
             }
             for name, checkpoint in (("in_parts", good), ("whole", whole), ("empty", empty))
+        ],
+        invalid=[invalid(*row) for row in rows],
+    )
+
+
+def handover_vectors() -> Json:
+    market = ELECTED.markets[0].id
+    first = of_genesis(ELECTED, market)
+    seats = tuple(sorted(first.seats)[1:])
+    second = Roster(Era(1), Pin(7, sha256(b"block 7").digest()), seats, first.standings)
+    third = attrs.evolve(second, era=Era(2))
+
+    def ending(known: Roster, following: Roster, said_in: int = -1, count: int = 3) -> Handover:
+        """``said_in``: the era of one voucher, if it is another one than the header's."""
+        header = certificate_of(merkle.EMPTY_ROOT).header._replace(
+            market=market, era=known.era, roster=known.digest, next_roster=following.digest
+        )
+        said = []
+        for place, seat in enumerate(known.seats[:count]):
+            name = next(n for n, _ in WITNESSES if address(n) == seat.witness)
+            era = said_in if place == 0 and said_in >= 0 else known.era
+            body = tick_body(digests("a", "b", "c"), applied=Applied(8, header.root))
+            data = raw_tick(name, era, 10 + place, body, genesis=ELECTED, market=market)
+            said.append(vouchers.voucher_of(ticks.decode_tick(data, ELECTED.separator, market)))
+        return Handover(Certificate(header, tuple(said)), following.encode())
+
+    good = ending(first, second)
+    unnamed = good.certificate.header._replace(next_roster=ZERO32)
+    rows: list[tuple[str, bytes, str, str]] = [
+        ("one_item", codec.encode(good[:1]), "malformed", "no roster"),
+        ("trailing_byte", good.encode() + b"\0", "malformed", "a byte after the record"),
+        ("other_roster", good._replace(roster=third.encode()).encode(), "invalid", "not committed"),
+        ("no_roster", good._replace(roster=b"\x80").encode(), "malformed", "not a roster"),
+        ("two_of_four", ending(first, second, count=2).encode(), "invalid", "less than a quorum"),
+        ("skipped", ending(second, third).encode(), "invalid", "the handover of era 1"),
+        ("skips", ending(first, third).encode(), "invalid", "to era 2"),
+        ("said_later", ending(first, second, said_in=1).encode(), "invalid", "a voucher of era 1"),
+        (
+            "names_none",
+            good._replace(certificate=good.certificate._replace(header=unnamed)).encode(),
+            "invalid",
+            "the header names no roster",
+        ),
+        (
+            "other_table",
+            ending(attrs.evolve(first, standings=()), second).encode(),
+            "invalid",
+            "under another roster of era 0",
+        ),
+    ]
+    return document(
+        "Handovers: `input` leads from the roster `known` to `following`. For invalid ones `known` "
+        "is that of the first case, of era 0.",
+        context={
+            "network_id": hexed(ELECTED.network_id),
+            "separator": hexed(ELECTED.separator),
+            "market": hexed(market),
+        },
+        valid=[
+            {
+                "name": name,
+                "input": hexed(ending(known, following).encode()),
+                "known": hexed(known.encode()),
+                "following": hexed(following.encode()),
+                "digest": hexed(following.digest),
+            }
+            for name, known, following in (
+                ("from_genesis", first, second),
+                ("the_next", second, third),
+            )
         ],
         invalid=[invalid(*row) for row in rows],
     )
@@ -2298,6 +2369,7 @@ FILES: dict[str, Callable[[], Json]] = {
     "tick.json": tick_vectors,
     "voucher.json": voucher_vectors,
     "checkpoint.json": checkpoint_vectors,
+    "handover.json": handover_vectors,
     "order_proof.json": order_proof_vectors,
     "frame.json": frame_vectors,
     "evidence.json": evidence_vectors,

@@ -36,6 +36,7 @@ RECORDS = [
     ("Tick", "tick.json", "valid", "invalid"),
     ("Voucher", "voucher.json", "valid", "invalid"),
     ("Checkpoint", "checkpoint.json", "valid", "invalid"),
+    ("Handover", "handover.json", "valid", "invalid"),
     ("OrderProof", "order_proof.json", "valid", "invalid"),
     ("Frame", "frame.json", "valid", "invalid"),
     ("SyncRequest", "sync.json", "valid_requests", "invalid_requests"),
@@ -51,6 +52,7 @@ RECORDS = [
 # between two fields. Should a schema learn to see one, its name has to go from here.
 BEYOND_A_SCHEMA = {
     "trailing_byte",
+    "no_roster",
     "not_minimal",
     "key_uncompressed",
     "operation: accept_descending",

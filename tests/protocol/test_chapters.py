@@ -21,11 +21,13 @@ from orrange_p2p.core import (
     fold,
     frames,
     genesis,
+    handovers,
     headers,
     hello,
     matches,
     operations,
     proofs,
+    roster,
     sync,
     ticks,
     vouchers,
@@ -164,6 +166,8 @@ def test_wire_names_are_class_names() -> None:
         checkpoints,
         proofs,
         agreement,
+        handovers,
+        roster,
     )
     known = {name for module in modules for name in vars(module)}
     # Not classes of their own: a Delegate without expiry, unions, signed headers, values of maps.

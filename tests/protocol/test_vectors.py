@@ -36,12 +36,13 @@ from orrange_p2p.core.book import REASON_NAMES
 from orrange_p2p.core.errors import SignatureError
 from orrange_p2p.core.fold import EpochFacts, Fold, Refusal
 from orrange_p2p.core.genesis import Author, Genesis, Market, Parameters, Witness
-from orrange_p2p.core.ids import OrderId
+from orrange_p2p.core.handovers import decode_handover
+from orrange_p2p.core.ids import MarketId, OrderId
 from orrange_p2p.core.matches import Trade
 from orrange_p2p.core.merkle import MapProof, SparseMerkleMap, Step
 from orrange_p2p.core.operations import Evidence, Side
 from orrange_p2p.core.reveals import RevealVerifier
-from orrange_p2p.core.roster import decode_roster
+from orrange_p2p.core.roster import Roster, decode_roster
 from orrange_p2p.core.swaps.agreement import Deal, SwapTerms, agree, secret_of
 from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedule
 from orrange_p2p.core.witnesses import WitnessTable
@@ -348,6 +349,26 @@ def test_checkpoint(case: Json) -> None:
 @pytest.mark.parametrize("case", cases("checkpoint", "invalid"))
 def test_checkpoint_refuses(case: Json) -> None:
     must_fail(case, lambda: verified_checkpoint(octets(case["input"])))
+
+
+def followed(case: Json, known: bytes) -> Roster:
+    handover = decode_handover(octets(case["input"]))
+    assert handover.encode() == octets(case["input"])
+    market = MarketId(pair("handover")[1])
+    return handover.follow(make_vectors.ELECTED, market, decode_roster(known))
+
+
+@pytest.mark.parametrize("case", cases("handover"))
+def test_handover(case: Json) -> None:
+    found = followed(case, octets(case["known"]))
+    assert found.encode() == octets(case["following"])
+    assert found.digest == octets(case["digest"])
+
+
+@pytest.mark.parametrize("case", cases("handover", "invalid"))
+def test_handover_refuses(case: Json) -> None:
+    known = octets(LOADED["handover"]["valid"][0]["known"])
+    must_fail(case, lambda: followed(case, known))
 
 
 def shown_order(case: Json) -> LiveOrder | None:

@@ -167,8 +167,11 @@ def is_same_request(first: bytes, second: bytes) -> bool:
         return both_stand and first[4:68] == second[4:68]
     if first[:4] == _BIND and _bitcoin_key(first) != _bitcoin_key(second):
         return False
-    if first[:4] in (_SELECTORS["bond(uint128,uint64)"], _BIND):
+    if first[:4] == _SELECTORS["bond(uint128,uint64)"]:
         return first[4:36] == second[4:36]
+    if first[:4] == _BIND:  # key, peer and Bitcoin key; the consents come last
+        consent = 4 + int.from_bytes(first[100:132], "big")
+        return first[:consent] == second[:consent]
     return first == second
 
 
