@@ -1,11 +1,12 @@
-"""Stops the run when compiled modules would hide the sources under test, and begins with the tests
-that take long."""
+"""Stops the run when compiled modules would hide the sources under test, begins with the tests that
+take long, and lets no property fail for being slow: speed is for benchmarks."""
 
 from pathlib import Path
 from typing import Final
 
 import pytest
 from compile_core import ROOT, stale_modules
+from hypothesis import HealthCheck, settings
 
 LONG: Final = (
     "contracts/test_evm_contracts.py",
@@ -30,6 +31,10 @@ LONG: Final = (
 """Files that take twenty seconds or more. They come first, the longest among them, since a worker
 runs a file as a whole: one that began last would leave the other worker idle. Neighbours run at the
 same time, so those of many processes stand beside those of one."""
+
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -132,7 +132,9 @@ class LightClient:
         self._chains[market].agree(walks)
 
     async def book(self, market: MarketId) -> Found:
-        """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds."""
+        """The book of a market. Raises ``UnreachableError`` if nobody shows a state that holds,
+        ``ConfigError`` for no market of the network, ``DisagreementError`` if two chains of elected
+        witnesses are shown."""
 
         async def ask(http: httpx.AsyncClient, url: str, walk: Walk) -> _Answer:
             certificate, leaves = await self._leaves(http, f"{url}/v1/certified", market, "orders")
@@ -179,13 +181,12 @@ class LightClient:
         return await self._ask_all(market, ask)
 
     async def _ask_all(self, market: MarketId, ask: Any) -> Found:
+        self.genesis.market(market)
         answers: dict[str, _Answer] = {}
         words: dict[str, Word] = {}
-        walks: dict[str, Walk] = {}
 
         async def ask_one(http: httpx.AsyncClient, url: str) -> None:
             try:
-                walks[url] = self.walk(http, url, market)
                 answers[url] = await ask(http, url, walks[url])
             except LateError as error:
                 words[url] = Word(url, Verdict.STALE, str(error))
@@ -198,6 +199,8 @@ class LightClient:
             httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
             trio.open_nursery() as nursery,
         ):
+            # All begin where this client is sure now: what one node shows judges no other's word.
+            walks = {url: self.walk(http, url, market) for url in self.urls}
             for url in self.urls:
                 nursery.start_soon(ask_one, http, url)
         if not answers:

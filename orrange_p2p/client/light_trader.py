@@ -260,11 +260,9 @@ class LightTrader:
     async def _ask_all(self) -> tuple[dict[str, _Known], tuple[Word, ...]]:
         known: dict[str, _Known] = {}
         words: dict[str, Word] = {}
-        walks: dict[str, Walk] = {}
 
         async def ask_one(http: httpx.AsyncClient, url: str) -> None:
             try:
-                walks[url] = self._client.walk(http, url, self._market_id)
                 known[url] = await self._ask(http, url, walks[url])
                 words[url] = Word(url, Verdict.SOUND)
             except LateError as error:
@@ -278,6 +276,7 @@ class LightTrader:
             httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False) as http,
             trio.open_nursery() as nursery,
         ):
+            walks = {url: self._client.walk(http, url, self._market_id) for url in self.urls}
             for url in self.urls:
                 nursery.start_soon(ask_one, http, url)
         self._client.agree(self._market_id, [walks[url] for url in known])

@@ -260,6 +260,9 @@ class NodeConfig:
     slash_with: int = 1
     """Which trader key shows the registry who forked or equivocated, pays for that transaction and
     gets a tenth of the bond; counted from 1. 0: none does, others will."""
+    stand_again: bool = True
+    """A witness that stands for seats in the registry stands again before its reveals end; its
+    owner, a trader of this node, pays for that transaction."""
     api: ApiConfig | None = None
     """The HTTP API and the page: table [api]; none: only the socket."""
     archive: bool = False
@@ -466,6 +469,7 @@ _KEYS: Final[Mapping[str, Callable[[object], Any]]] = {
     "settlement": parse_settlements,
     "swap": parse_swaps,
     "slash_with": _count,
+    "stand_again": _bool,
     "api": parse_api,
     "archive": _bool,
     "checkpoint_epochs": _positive,

@@ -41,6 +41,7 @@ from orrange_p2p.daemon.legs import bitcoin_legs, open_legs
 from orrange_p2p.daemon.node import Node
 from orrange_p2p.daemon.notify import notify
 from orrange_p2p.daemon.peer_standing import PeerStanding
+from orrange_p2p.daemon.standing_again import StandingAgain
 from orrange_p2p.daemon.swapping import SwapTools
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.daemon.tokens import Tokens
@@ -186,6 +187,13 @@ async def serve(
                 nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
                 if indexer.bonds is not None:
                     nursery.start_soon(indexer.bonds.run)
+                home = chains.get(genesis.home_chain)
+                if witness is not None and later_chain is not None and home is not None:
+                    if config.stand_again and genesis.parameters.elected_witnesses:
+                        again = StandingAgain(
+                            genesis, indexer, home.chain, accounts, witness[0].address, later_chain
+                        )
+                        nursery.start_soon(again.run, list(node.markets.values()))
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")

@@ -13,6 +13,7 @@ order, a micro-unit at stake.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Final
@@ -228,21 +229,27 @@ def _cap(worths: Sequence[Fraction]) -> Fraction:
 
 def _sufficient(wanted: Split, field: Field, counts: Sequence[int]) -> int | None:
     """The least percentage of score with which one of these splits has more than a third of the
-    weight: enough to stop the clock. None if none has."""
-    for percent in range(1, 100):
-        honest = _honest(attrs.evolve(wanted, percent=percent), field, BOND)
-        others = [
-            Candidate(named(f"honest key {number}"), worth, ANCHOR, Era(0))
-            for number, worth in enumerate(honest)
-        ]
-        for count in counts:
-            keys = _keys(count)
-            mine = [
-                Candidate(key, worth, ANCHOR, Era(0))
-                for key, worth in zip(keys, _dealt(BOND, count), strict=True)
-            ]
-            seats = elect(others + mine, wanted.seats)
-            weight = sum(seat.weight for seat in seats if seat.witness in set(keys))
-            if 3 * weight > sum(seat.weight for seat in seats):
-                return percent
-    return None
+    weight: enough to stop the clock. None if none has. Whoever has more of the score, dealt out to
+    as many, has no less of the weight, so it is looked for by halving."""
+    found = bisect_left(
+        range(1, 100),
+        True,
+        key=lambda percent: any(_is_third(wanted, field, percent, count) for count in counts),
+    )
+    return None if found == 99 else found + 1
+
+
+def _is_third(wanted: Split, field: Field, percent: int, count: int) -> bool:
+    honest = _honest(attrs.evolve(wanted, percent=percent), field, BOND)
+    keys = _keys(count)
+    candidates = [
+        Candidate(named(f"honest key {number}"), worth, ANCHOR, Era(0))
+        for number, worth in enumerate(honest)
+    ]
+    candidates += [
+        Candidate(key, worth, ANCHOR, Era(0))
+        for key, worth in zip(keys, _dealt(BOND, count), strict=True)
+    ]
+    seats = elect(candidates, wanted.seats)
+    weight = sum(seat.weight for seat in seats if seat.witness in set(keys))
+    return 3 * weight > sum(seat.weight for seat in seats)

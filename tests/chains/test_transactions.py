@@ -14,7 +14,7 @@ from orrange_p2p.signers.memory import MemorySigner
 number = st.integers(0, 2**63 - 1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.builds(
         Transaction,

@@ -491,4 +491,4 @@ class BookMachine(RuleBasedStateMachine):
 
 
 TestBook = BookMachine.TestCase
-TestBook.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestBook.settings = settings(max_examples=150, stateful_step_count=50)

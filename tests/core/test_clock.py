@@ -479,7 +479,7 @@ def choose_parents(
     return list(chosen.values())
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=400, derandomize=True)
 @given(dags(), st.randoms(use_true_random=False))
 def test_the_clock_decides_as_the_whole_dag_reference(
     dag: tuple[WitnessTable, list[Tick]], chance: random.Random
@@ -495,7 +495,7 @@ def test_the_clock_decides_as_the_whole_dag_reference(
     )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 @given(dags(), st.randoms(use_true_random=False))
 def test_every_prefix_of_a_delivery_decides_a_prefix(
     dag: tuple[WitnessTable, list[Tick]], chance: random.Random
@@ -516,7 +516,7 @@ def test_every_prefix_of_a_delivery_decides_a_prefix(
     assert as_slots(so_far) == whole
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 @given(st.integers(1, 7), st.integers(0, 1 << 32))
 def test_no_ticks_whatever_crash_the_clock(n: int, seed: int) -> None:
     """Everyone lies: more twins than taken, wrong rounds and weights, parents that never come."""
@@ -538,7 +538,7 @@ def test_no_ticks_whatever_crash_the_clock(n: int, seed: int) -> None:
     )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 @given(dags(), st.randoms(use_true_random=False))
 def test_whoever_joins_at_any_commit_counts_the_same_history(
     dag: tuple[WitnessTable, list[Tick]], chance: random.Random
@@ -614,7 +614,6 @@ def test_every_equivocation_that_reached_a_node_left_evidence() -> None:
 @settings(
     max_examples=15,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.integers(0, 10**6))

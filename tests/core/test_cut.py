@@ -259,7 +259,7 @@ def naive_cuts(histories: list[list[Tick]], logs: Logs) -> list[tuple[Any, Any]]
     return epochs
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.integers(0, 1 << 32))
 def test_the_incremental_cut_is_the_naive_one(seed: int) -> None:
     chance = random.Random(seed)
@@ -333,7 +333,7 @@ def trade(network: Network, authors: int, length: int, forkers: int = 0) -> dict
     return lengths
 
 
-@settings(max_examples=12, derandomize=True, deadline=None)
+@settings(max_examples=12, derandomize=True)
 @given(st.integers(0, 1 << 32))
 def test_every_node_cuts_the_same(seed: int) -> None:
     network = Network(table_of(1, 1, 1, 1), seed % 2, seed)

@@ -290,7 +290,6 @@ SCENARIOS = st.fixed_dictionaries(
 @settings(
     max_examples=30,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
 @given(SCENARIOS)

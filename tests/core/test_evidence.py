@@ -123,7 +123,7 @@ def test_bytes_that_are_no_header(first: bytes) -> None:
 GOOD = of_fork(entry(100), entry(101))
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.integers(0, len(GOOD.first) - 1), st.integers(1, 255), st.booleans())
 def test_no_single_byte_can_be_changed(place: int, bits: int, is_second: bool) -> None:
     bent = bytearray(GOOD.second if is_second else GOOD.first)
@@ -133,7 +133,7 @@ def test_no_single_byte_can_be_changed(place: int, bits: int, is_second: bool) -
         convicted(evidence)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.integers(0, 1), st.binary(max_size=300), st.binary(max_size=300))
 def test_any_bytes_are_the_peers_fault(kind: int, first: bytes, second: bytes) -> None:
     with pytest.raises(PeerError):

@@ -1062,7 +1062,6 @@ def run_and_compare(kind: str, epochs: Iterable[dict], is_restored: bool = False
 @settings(
     max_examples=80,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
 @given(HISTORIES)
@@ -1073,7 +1072,6 @@ def test_any_history_gives_what_the_naive_fold_gives(history: tuple[str, list[di
 @settings(
     max_examples=40,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
 @given(HISTORIES)

@@ -181,7 +181,7 @@ BITCOIN = {
 
 
 @given(networks())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_network_survives_its_file(network: Genesis) -> None:
     again = parse_toml(to_toml(network))
     assert again == network

@@ -338,7 +338,6 @@ def check_scenario(scenario: dict[str, Any], replica_class: Any = Replica) -> No
 @settings(
     max_examples=200,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
 )
 @given(SCENARIOS)

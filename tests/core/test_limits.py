@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fold_history import ANNA, BERT, CARL, DORA, EMIL, START, History, buy, sell
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from network import Key, make_genesis
 
@@ -128,7 +128,6 @@ def total(worth: list[tuple[int, int]], names: range, parameters: Parameters) ->
     return Share(*(sum(column) for column in zip(*mine, strict=True)))
 
 
-@settings(deadline=None)
 @given(STANDINGS, st.integers(1, 1000), st.integers(1, 10**6), st.integers(0, 10**9))
 def test_whoever_splits_gains_nothing_and_loses_less_than_one_of_each(
     others: list[tuple[int, int]], parts: int, reputation: int, bond: int

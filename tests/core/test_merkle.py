@@ -144,7 +144,7 @@ class MapAgainstDict(RuleBasedStateMachine):
 
 
 TestMapAgainstDict = MapAgainstDict.TestCase
-TestMapAgainstDict.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMapAgainstDict.settings = settings(max_examples=60, stateful_step_count=40)
 
 contents = st.dictionaries(keys, values, max_size=30)
 

@@ -162,7 +162,7 @@ def any_body(draw: st.DrawFn, round: int) -> TickBody:
 
 
 @given(ops=any_operations, seq=uints, prev=digests.filter(any))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_any_entry_round_trips(ops: list[Operation], seq: int, prev: bytes) -> None:
     ops = [signed(op) if isinstance(op, Accept) else op for op in ops]
     entry = entry_of(ops, seq=seq, prev=prev if seq else ZERO32)
@@ -173,7 +173,7 @@ def test_any_entry_round_trips(ops: list[Operation], seq: int, prev: bytes) -> N
 
 
 @given(data=st.data(), era=uints, round=st.one_of(st.just(0), uints))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_tick_round_trips(data: st.DataObject, era: int, round: int) -> None:
     tick = tick_of(data.draw(any_body(round)), era=era, round=round)
     received = decoded_tick(tick.encoded)
@@ -500,7 +500,7 @@ def test_an_operation_is_proven_by_its_group() -> None:
     listed=st.lists(st.integers(1, 20_000), max_size=30),
     more=st.lists(st.integers(1, 20_000), max_size=30),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packing_keeps_everything_in_order(listed: list[int], more: list[int]) -> None:
     first, second = [bytes(n) for n in listed], [bytes(n) for n in more]
     packed = frames.pack(first, second)

@@ -70,7 +70,7 @@ REQUESTS = st.one_of(
         st.lists(st.binary(min_size=32, max_size=32), max_size=4),
     ),
 )
-FAST = settings(max_examples=100, derandomize=True, deadline=None)
+FAST = settings(max_examples=100, derandomize=True)
 
 
 @FAST

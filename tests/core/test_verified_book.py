@@ -55,7 +55,7 @@ def test_nothing_can_be_left_out_added_or_exchanged(lie: Callable[[Leaves], Leav
 
 
 @given(place=st.integers(0, len(ENCODED) - 1), bit=st.integers(0, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_bit_of_a_certificate_can_be_changed(place: int, bit: int) -> None:
     changed = bytearray(ENCODED)
     changed[place] ^= 1 << bit
@@ -64,7 +64,7 @@ def test_no_bit_of_a_certificate_can_be_changed(place: int, bit: int) -> None:
 
 
 @given(leaf=st.integers(0, len(LEAVES) - 1), place=st.integers(0, 100), bit=st.integers(0, 7))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_bit_of_a_leaf_can_be_changed(leaf: int, place: int, bit: int) -> None:
     leaves = list(LEAVES)
     key, value = leaves[leaf]

@@ -40,7 +40,7 @@ def test_keccak_is_not_sha3() -> None:
 
 
 @given(secret=st.integers(1, ORDER - 1), digest=st.binary(min_size=32, max_size=32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_key_and_digest(secret: int, digest: bytes) -> None:
     key = PrivateKey(secret.to_bytes(32, "big"))
     signature = secp256k1.sign(key, digest)
@@ -59,7 +59,6 @@ def test_arbitrary_bytes_are_no_signature(data: bytes) -> None:
 
 
 @given(data=st.binary(min_size=64, max_size=64), v=st.integers(0, 255))
-@settings(deadline=None)
 def test_arbitrary_numbers_raise_signature_errors_only(data: bytes, v: int) -> None:
     try:
         address = secp256k1.recover(DIGEST, data + bytes((v,)))

@@ -13,16 +13,18 @@ import trio
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "chains")]
 
-from evm_chains import CHAIN, NUMBER, anvil, chain_on
+from evm_chains import ALICE, CHAIN, NUMBER, anvil, chain_on, mine
 from test_node import Party, common_roots, genesis_of, market_of, until
 
 from orrange_p2p.core.errors import ConfigError, InvalidError, WorldError
 from orrange_p2p.core.genesis import Genesis
-from orrange_p2p.core.ids import Address, Amount, Era, Round
-from orrange_p2p.core.roster import Roster, Seat
+from orrange_p2p.core.ids import Address, Amount, Era, MarketId, Round
+from orrange_p2p.core.reveals import RevealChain
+from orrange_p2p.core.roster import Pin, Roster, Seat
 from orrange_p2p.daemon.indexer import Indexer
 from orrange_p2p.daemon.node import Node, running
 from orrange_p2p.daemon.rosters import Rosters
+from orrange_p2p.daemon.standing_again import StandingAgain
 from orrange_p2p.daemon.system import SystemClock
 from orrange_p2p.devnet.bank import Bank, open_bank
 from orrange_p2p.devnet.bonds import Bonds, Candidacy
@@ -191,6 +193,50 @@ async def _no_other_roster_passes(rosters: Rosters, sound: Roster) -> None:
         await rosters.check(attrs.evolve(sound, pin=sound.pin._replace(block=1 << 40)), now_ms)
     with pytest.raises(InvalidError, match="withdrawn"):
         await rosters.check(sound, now_ms + 8 * 86_400_000)
+
+
+async def test_a_candidate_stands_again_before_its_reveals_end() -> None:
+    parties = [Party(n) for n in range(4)]
+    parties[1].trader = ALICE
+    genesis = elected(parties)
+    # A chain of reveals lasts for four eras: two before they end is soon enough.
+    genesis = attrs.evolve(
+        genesis, parameters=attrs.evolve(genesis.parameters, rounds_per_era=1 << 18)
+    )
+    async with AsyncExitStack() as stack:
+        port = await stack.enter_async_context(anvil(NUMBER))
+        owners = [party.trader for party in parties]
+        bank = await stack.enter_async_context(open_bank(DevChain(CHAIN, port), owners))
+        await stand(bank, genesis, parties)
+        world, market, own = World(stack, port, genesis), genesis.markets[0].id, parties[1]
+        indexer = await stack.enter_async_context(world.indexer(is_running=False))
+        chain = await stack.enter_async_context(chain_on(port))
+        made: list[Era] = []
+
+        def later(_: MarketId, since: Era) -> RevealChain:
+            made.append(since)
+            return RevealChain(bytes([77]) * 32, 64)
+
+        again = StandingAgain(
+            genesis, indexer, chain, [own.trader.address], own.witness.address, later
+        )
+        with pytest.raises(WorldError, match="not been read"):
+            await again.renew(market, Era(0))
+        await mine(port, 4)
+        await indexer.catch_up()
+        assert not await again.renew(market, Era(1)), "three eras are left"
+        assert await again.renew(market, Era(2))
+        assert made == [3]
+        await mine(port, 4)
+        await indexer.catch_up()
+        last = indexer.read_to
+        assert last is not None
+        election = await indexer.election(Pin(last.block, last.hash))
+        record = election.owner(own.trader.address)
+        assert record is not None and record.stands[market].since == 3
+        seat = election.roster(market, Era(3)).seat_of(own.witness.address)
+        assert seat is not None and seat.anchor == RevealChain(bytes([77]) * 32, 64).anchor
+        assert not await again.renew(market, Era(3))
 
 
 def test_a_network_that_elects_needs_its_home_chain() -> None:

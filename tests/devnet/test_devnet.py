@@ -220,7 +220,7 @@ parameter = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from([*CHAIN._methods, "eth_nothing"]).filter(lambda name: name != "evm_mine"),
     st.lists(parameter, max_size=3),

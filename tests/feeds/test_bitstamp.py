@@ -29,7 +29,7 @@ from orrange_p2p.feeds.bitstamp import (
     parse_line,
 )
 
-on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+on_a_busy_machine = settings(suppress_health_check=[HealthCheck.too_slow])
 
 CREATED = (
     b'1430438404518 order_created {"price": "236.47", "amount": "2.00000000", '

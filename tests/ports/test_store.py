@@ -307,7 +307,7 @@ Steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(Steps)
 def test_both_adapters_do_the_same_whatever_comes(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[RecordKind, int, int, bool]]

@@ -24,7 +24,7 @@ from orrange_p2p.core import codec
 from orrange_p2p.core.checkpoints import CertifiedState
 from orrange_p2p.core.errors import ConfigError, DisagreementError, UnreachableError
 from orrange_p2p.core.handovers import Handover
-from orrange_p2p.core.ids import Address, Era, TimeMs
+from orrange_p2p.core.ids import Address, Era, MarketId, TimeMs
 from orrange_p2p.core.proofs import prove_account
 from orrange_p2p.core.roster import RosterRequest
 from orrange_p2p.rpc.http_server import http_listening
@@ -113,6 +113,8 @@ async def test_it_begins_with_a_roster_that_somebody_trusted_names() -> None:
         with pytest.raises(UnreachableError, match="not the roster of era 2 that was committed to"):
             await LightClient(GENESIS, [url], trusted={MARKET: wrong}).book(MARKET)
         other = Trusted(Era(0), bytes(32), TimeMs(0))
+        with pytest.raises(ConfigError):
+            await light.book(MarketId(bytes(32)))
         with pytest.raises(ConfigError, match="not that of genesis"):
             LightClient(GENESIS, [url], trusted={MARKET: other})
 

@@ -65,7 +65,7 @@ def followed(links: Links, spread_number: int, origin: int, size: int) -> dict[i
     offline=st.sets(st.integers(0, 15), max_size=4),
     sides=st.sampled_from([1, 2, 3]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_arrivals_are_those_of_copies_followed_one_by_one(
     seed: int, origin: int, size: int, mute: set[int], offline: set[int], sides: int
 ) -> None:

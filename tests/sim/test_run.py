@@ -300,4 +300,6 @@ def smaller(scenario: Scenario) -> Scenario:
     growth = scenario.growth
     if growth is not None:
         growth = attrs.evolve(growth, start=max(scenario.witnesses, 10))
-    return scenario.evolved(nodes=nodes, seconds=min(scenario.seconds, 30), growth=growth)
+    spams = any(attack.times for attack in scenario.attack)  # thousands of orders a second
+    seconds = 6 if spams else min(scenario.seconds, 30)
+    return scenario.evolved(nodes=nodes, seconds=seconds, growth=growth)
