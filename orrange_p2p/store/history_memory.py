@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from orrange_p2p.core.bitcoin_bonds import BitcoinBond
 from orrange_p2p.core.histories import ChainEvent
 from orrange_p2p.ports.history import ReadTo
-from orrange_p2p.store.history_sqlite import check_page
+from orrange_p2p.store.chain_file import check_page
 
 __all__ = ["MemoryBonds", "MemoryHistory"]
 

@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import trio
 
-from orrange_p2p.core.bitcoin_bonds import BitcoinBond
-from orrange_p2p.core.errors import CallerError, ConfigError
 from orrange_p2p.core.histories import ChainEvent, EventKind
 from orrange_p2p.core.ids import Address
 from orrange_p2p.core.reputation import Place
 from orrange_p2p.ports.history import ReadTo
-from orrange_p2p.store.private_file import FileKind, PrivateFile
+from orrange_p2p.store.chain_file import PROGRESS, ChainFile
+from orrange_p2p.store.private_file import FileKind
 
-__all__ = ["SqliteHistory", "check_page", "open_sqlite_history"]
+__all__ = ["SqliteHistory", "open_sqlite_history"]
 
 _SCHEMA: Final = """
 CREATE TABLE events (
@@ -43,10 +42,8 @@ CREATE TABLE events (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX bitcoin_bindings ON events (block, log) WHERE bitcoin_key != x'';
 CREATE INDEX peer_bindings ON events (block, log) WHERE peer_id != x'';
-CREATE TABLE read_to (block INTEGER NOT NULL, hash BLOB NOT NULL, time_s INTEGER NOT NULL) STRICT;
-CREATE TABLE source (chain TEXT NOT NULL, contracts BLOB NOT NULL) STRICT;
 """
-_KIND: Final = FileKind("a file of chain events", 0x4F524849, 4, _SCHEMA)  # "ORHI"
+_KIND: Final = FileKind("a file of chain events", 0x4F524849, 4, _SCHEMA + PROGRESS)  # "ORHI"
 _INSERT: Final = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -54,33 +51,14 @@ class SqliteHistory:
     """Implements ``HistoryStore``. Made by ``open_sqlite_history``."""
 
     def __init__(self, path: Path, chain: str, contracts: bytes) -> None:
-        """``contracts``: whose events these are. Blocks. Raises as ``PrivateFile``, and
-        ``ConfigError`` for the events of others."""
-        self._chain = chain
-        source = (chain, contracts)
-        self._file = PrivateFile(
-            path, _KIND, lambda db: db.execute("INSERT INTO source VALUES (?, ?)", source)
-        )
-        self._db = self._file.db
-        if self._db.execute("SELECT chain, contracts FROM source").fetchone() != source:
-            self._file.close()
-            raise ConfigError(f"{path} has the events of other contracts: remove it")
+        """``contracts``: whose events these are. Blocks. Errors as ``ChainFile``'s."""
+        self._file = ChainFile(path, _KIND, chain, contracts, _INSERT)
 
     async def read_to(self) -> ReadTo | None:
-        return await self._file.run(self._read_to)
-
-    def _read_to(self) -> ReadTo | None:
-        row = self._db.execute("SELECT block, hash, time_s FROM read_to").fetchone()
-        return None if row is None else ReadTo(*row)
+        return await self._file.read_to()
 
     async def append(self, events: Sequence[ChainEvent], read_to: ReadTo) -> None:
-        await self._file.run(lambda: self._append(events, read_to))
-
-    def _append(self, events: Sequence[ChainEvent], read_to: ReadTo) -> None:
-        check_page(self._read_to(), events, read_to)
-        self._db.executemany(_INSERT, map(_row, events))
-        self._db.execute("DELETE FROM read_to")
-        self._db.execute("INSERT INTO read_to VALUES (?, ?, ?)", read_to)
+        await self._file.append(events, read_to, _row)
 
     async def events(self, last: int) -> Sequence[ChainEvent]:
         return await self._select("SELECT * FROM events WHERE block <= ? ORDER BY block, log", last)
@@ -94,27 +72,15 @@ class SqliteHistory:
         return await self._select("SELECT * FROM events WHERE peer_id != x'' ORDER BY block, log")
 
     async def _select(self, query: str, *values: int) -> Sequence[ChainEvent]:
-        rows = await self._file.run(lambda: self._db.execute(query, values).fetchall())
-        return [_event(self._chain, row) for row in rows]
+        rows = await self._file.select(query, *values)
+        return [_event(self._file.chain, row) for row in rows]
 
     async def counts(self) -> dict[str, int]:
-        query = "SELECT kind, count(*) FROM events GROUP BY kind"
-        rows = await self._file.run(lambda: self._db.execute(query).fetchall())
+        rows = await self._file.select("SELECT kind, count(*) FROM events GROUP BY kind")
         return {EventKind(kind).name.lower(): count for kind, count in rows}
 
     async def aclose(self) -> None:
         await self._file.aclose()
-
-
-def check_page(
-    last: ReadTo | None, events: Sequence[ChainEvent | BitcoinBond], read_to: ReadTo
-) -> None:
-    """Raises ``CallerError`` for a page that does not go on from the last one."""
-    after = -1 if last is None else last.block
-    if read_to.block <= after:
-        raise CallerError(f"events are kept up to block {after}: none to {read_to.block} is new")
-    if any(not after < event.place.block <= read_to.block for event in events):
-        raise CallerError(f"a page of blocks {after + 1} to {read_to.block} has events of others")
 
 
 def _row(event: ChainEvent) -> tuple[Any, ...]:

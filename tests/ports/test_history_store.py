@@ -135,6 +135,6 @@ async def test_a_file_of_bonds_outlives_the_process(tmp_path: Path) -> None:
         await store.append([bond(4)], to(5))
     async with bonds_of("sqlite", tmp_path) as store:
         assert await store.read_to() == to(5) and list(await store.bonds()) == [bond(4)]
-    with pytest.raises(ConfigError, match="another network"):
+    with pytest.raises(ConfigError, match="other contracts"):
         async with bonds_of("sqlite", tmp_path, b"others"):
             pass
