@@ -208,7 +208,8 @@ class MarketNode:
             if not self.is_held(fact):
                 effects = self._apply(fact)
                 await self._react(effects)
-                taken += effects.taken is Taken.HELD
+                # What waits names what it waits for, which the next look finds.
+                taken += effects.taken in (Taken.HELD, Taken.WAITING)
         return taken
 
     async def take_roster(self, roster: Roster) -> None:
