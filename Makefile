@@ -10,7 +10,7 @@ PAGE := tests/rpc/page
 EVM := contracts/evm
 AUDIT ?= .venv-audit
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 UV_VERSION := 0.13.9
 
 BIN := $(VENV)/bin
@@ -50,8 +50,8 @@ demo: $(VENV)/.editable
 	@$(BIN)/python tools/compile_core.py drop-stale
 	@$(BIN)/orrange demo $(ARGS)
 
-# Half of the time the tests wait for other processes, so two files run at once, or more where there
-# are more than two cores (WORKERS=4); each as a whole, for the sake of what its tests share, in the
+# A third of the time the tests wait for other processes, so three files run at once on two cores, and
+# more where there are more (WORKERS=6); each as a whole, for the sake of what its tests share, in the
 # order that tests/conftest.py gives them.
 test: setup check
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
