@@ -20,7 +20,7 @@ from orrange_p2p.cli.options import (
 )
 from orrange_p2p.core.errors import ConfigError
 from orrange_p2p.core.genesis import Genesis, Parameters, Witness
-from orrange_p2p.core.ids import TimeMs
+from orrange_p2p.core.ids import Era, TimeMs
 from orrange_p2p.daemon import datadir
 from orrange_p2p.daemon.api_config import LISTEN_EXAMPLE, parse_api
 from orrange_p2p.daemon.config import (
@@ -161,7 +161,8 @@ def command(
             else network.anchors(markets[0].id).get(keys.witness().address, ())
         )
         count = len(listed) or chains or (1 if dev else DEFAULT_CHAINS)
-        witness = datadir.witness_of(keys, markets, count, parameters.chain_eras)
+        begins = [Era(number * parameters.chain_eras) for number in range(count)]
+        witness = datadir.witness_of(keys, markets, begins)
     if network is None:
         if witness is None:
             raise ConfigError(f"{directory.config} has no role witness, which --dev needs: add it")

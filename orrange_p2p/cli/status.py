@@ -43,7 +43,7 @@ def command(data_dir: Path, watch: bool, as_json: bool) -> None:
     settlement         how many trades stand where; `orrange trades --state defaulted` says who
     no_settlement      why none can be settled now: the chain, the contract, coins for the fee
     no_roster          why the next era's witnesses are not known: the home chain
-    seat               this witness's; its reveals end with last_era: stand anew before
+    seat               this witness's; last_era: the one with which its reveals end
     limits             what our traders may still do; in_lane: no reputation of their own backs them
     no_slashing        why the registry cannot be shown who cheated
     drops              what full queues and spent budgets have cost

@@ -29,6 +29,7 @@ ACCOUNT_KEY_BYTES: Final = 20
 """The address."""
 MAX_ACCOUNT_BYTES: Final = 8192
 MAX_BOUND: Final = 64
+"""Times up to which bound trades count: ``limits`` puts them together to a dozen at most."""
 
 
 def order_key(name: OrderId) -> bytes:

@@ -25,7 +25,7 @@ from orrange_p2p.core.errors import ForeignError, InvalidError, MalformedError, 
 from orrange_p2p.core.genesis import Genesis
 from orrange_p2p.core.ids import Address, Digest, NetworkId
 from orrange_p2p.crypto import secp256k1
-from orrange_p2p.crypto.bitcoin import Block, OutPoint, TxOut
+from orrange_p2p.crypto.bitcoin import OutPoint, TxOut
 from orrange_p2p.crypto.eip712 import StructType
 
 __all__ = ["MAX_PROOF_BYTES", "BondProof", "decode_bond_proof", "proof_digest"]
@@ -91,14 +91,6 @@ class BondProof(NamedTuple):
                 f"when the output was paid, its lock was over or more than {MONTHS_AHEAD} months "
                 "away: such a bond never counts"
             )
-
-    def verify_in_block(self, block: Block, time_s: int) -> None:
-        """Likewise, by the block that has the output. Raises ``InvalidError``."""
-        for tx in block.transactions:
-            if tx.txid == self.txid and self.vout < len(tx.outputs):
-                self.verify_output(tx.outputs[self.vout], time_s)
-                return
-        raise InvalidError("the block has no such output")
 
 
 def proof_digest(

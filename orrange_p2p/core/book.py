@@ -47,8 +47,8 @@ CANCEL_NEWEST: Final = 0
 CANCEL_OLDEST: Final = 1
 DECREMENT: Final = 2
 
-# Why quantity was cancelled. The book itself uses all but USER, EXPIRED,
-# FROZEN, UNSETTLED and EVICTED.
+# Why quantity was cancelled. The book itself uses all but USER, EXPIRED, FROZEN, UNSETTLED and
+# EVICTED.
 NONE: Final = 0
 USER: Final = 1
 STP: Final = 2

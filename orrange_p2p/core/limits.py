@@ -22,6 +22,7 @@ from orrange_p2p.core.swaps.schedule import chain_classes, is_base_long, schedul
 __all__ = [
     "LANE",
     "UNIT",
+    "Headroom",
     "Lane",
     "Share",
     "flat_share",
@@ -66,6 +67,22 @@ class Share(NamedTuple):
     def most_orders(self, halved: bool) -> int:
         """Most live orders; all of an owner's limits on orders halve together."""
         return self.orders // 2 if halved else self.orders
+
+
+class Headroom(NamedTuple):
+    """What is left to an owner after an epoch."""
+
+    owner: Address
+    in_lane: bool
+    """It has no share of its own: ``operations`` and ``share`` are those of the lane."""
+    halved: bool
+    operations: int
+    """Places and amends that the bucket has tokens for."""
+    orders: int
+    """Live ones."""
+    stake: int | None
+    """Lots times ticks; None where nobody is elected."""
+    share: Share
 
 
 def flat_share(parameters: Parameters) -> Share:

@@ -56,8 +56,7 @@ def verify_order(
 
     ``genesis`` is only asked for its witnesses and its separator. The order's ``owner`` is taken to
     be its author: whose session key that is, the proof does not say. ``roster``: as of
-    ``Certificate.verify``. Raises ``PeerError`` for a
-    proof that shows nothing.
+    ``Certificate.verify``. Raises ``PeerError`` for a proof that shows nothing.
     """
     proof.certificate.verify(genesis, market, roster)
     leaf = verify_map_proof(proof.certificate.header.orders, order_key(order_id), proof.path)

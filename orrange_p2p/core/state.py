@@ -40,22 +40,6 @@ class Leaves(NamedTuple):
     """Encoded ``Terms`` of matches that a side has accepted, by their SHA-256."""
 
 
-class Allowance(NamedTuple):
-    """What is left to an owner."""
-
-    owner: Address
-    in_lane: bool
-    """It has no share of its own: ``operations`` and ``share`` are those of the lane."""
-    halved: bool
-    operations: int
-    """Places and amends that the bucket has tokens for."""
-    orders: int
-    """Live ones."""
-    stake: int | None
-    """Lots times ticks; None where nobody is elected."""
-    share: limits.Share
-
-
 class StateView(NamedTuple):
     """A state as it was after an epoch, for as long as anyone keeps it."""
 
@@ -204,11 +188,13 @@ class MarketState:
         """The account of an author; a new one starts with a full bucket."""
         account = self.accounts.get(author)
         if account is None:
-            reputation = self._reputations.get(author, 0)
-            account = Account(author, reputation, 0, self.rounds)
-            account.in_lane = self._is_lanes(author)
-            account.tokens = self.share_of(account).burst
-            self.accounts[author] = account
+            account = self.accounts[author] = self._fresh(author)
+        return account
+
+    def _fresh(self, author: Address) -> Account:
+        account = Account(author, self._reputations.get(author, 0), 0, self.rounds)
+        account.in_lane = self._is_lanes(author)
+        account.tokens = self.share_of(account).burst
         return account
 
     def share_of(self, owner: Account) -> limits.Share:
@@ -217,14 +203,9 @@ class MarketState:
             return self._flat
         return self._lane_share if owner.in_lane else self._shares[owner.address]
 
-    def allowance(self, author: Address) -> Allowance:
+    def headroom(self, author: Address) -> limits.Headroom:
         """What an author may still do, after the last epoch."""
-        account = self.accounts.get(author)
-        if account is None:
-            account = Account(author, self._reputations.get(author, 0), 0, self.rounds)
-            account.in_lane = self._is_lanes(author)
-            account.tokens = self.share_of(account).burst
-        owner = account.owner
+        owner = (self.accounts.get(author) or self._fresh(author)).owner
         share = self.share_of(owner)
         bucket = self.accounts.get(limits.LANE) if owner.in_lane else owner
         halved = owner.halved_until > self.epoch
@@ -232,7 +213,7 @@ class MarketState:
         if bucket is not None:
             elapsed = self.rounds - bucket.tokens_round
             tokens = share.refilled(bucket.tokens, elapsed, halved and not owner.in_lane)
-        return Allowance(
+        return limits.Headroom(
             owner.address,
             owner.in_lane,
             halved,

@@ -350,7 +350,7 @@ def _limits(market: MarketNode, authors: Iterable[Address]) -> list[dict[str, An
     """What our traders may still do. Stakes are in smallest units of quote."""
     tick_size, rows = market.market.tick_size, []
     for author in authors:
-        left = market.replica.fold.allowance(author)
+        left = market.replica.fold.headroom(author)
         row = {
             "author": "0x" + author.hex(),
             "in_lane": left.in_lane,

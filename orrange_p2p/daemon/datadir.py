@@ -86,15 +86,13 @@ def reveal_chain(secret: bytes, market: MarketId, since: Era = FIRST_ERA) -> Rev
 
 
 def witness_of(
-    keys: Keys, markets: Sequence[Market], chains: int = 1, chain_eras: int = 0
+    keys: Keys, markets: Sequence[Market], begins: Sequence[Era] = (FIRST_ERA,)
 ) -> Witness:
-    """What genesis says of the witness with these keys, with so many chains of reveals for each
-    market that last for ``chain_eras`` each. A chain takes a second."""
+    """What genesis says of the witness with these keys. ``begins``: with which eras its chains of
+    reveals begin, in each market. A chain takes a second."""
     secret = keys.reveal_secret()
     anchors = tuple(
-        reveal_chain(secret, market.id, Era(number * chain_eras)).anchor
-        for market in markets
-        for number in range(chains)
+        reveal_chain(secret, market.id, since).anchor for market in markets for since in begins
     )
     return Witness(keys.witness().address, Weight(1), anchors)
 

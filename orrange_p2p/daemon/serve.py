@@ -187,13 +187,11 @@ async def serve(
                 nursery.start_soon(PeerStanding(indexer, transport, node.neighbours).run)
                 if indexer.bonds is not None:
                     nursery.start_soon(indexer.bonds.run)
-                home = chains.get(genesis.home_chain)
-                if witness is not None and later_chain is not None and home is not None:
-                    if config.stand_again and genesis.parameters.elected_witnesses:
-                        again = StandingAgain(
-                            genesis, indexer, home.chain, accounts, witness[0].address, later_chain
-                        )
-                        nursery.start_soon(again.run, list(node.markets.values()))
+                is_candidate = config.stand_again and genesis.parameters.elected_witnesses > 0
+                if is_candidate and witness is not None and later_chain is not None:
+                    home, key = chains[genesis.home_chain].chain, witness[0].address
+                    again = StandingAgain(genesis, indexer, home, accounts, key, later_chain)
+                    nursery.start_soon(again.run, list(node.markets.values()))
             await node.run(lambda: notify("READY=1"))
             nursery.cancel_scope.cancel()
     log.info("stopped")

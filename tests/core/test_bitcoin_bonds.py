@@ -266,22 +266,18 @@ def test_a_proof_is_for_one_network_account_and_output() -> None:
         good._replace(locked_until_s=UNTIL_S + 1).verify(GENESIS)
 
 
-def test_a_proof_is_held_against_the_block_that_has_the_output() -> None:
-    outputs = (TxOut(5, b"x"), TxOut(10**6, bond_output(KEY, UNTIL_S)))
-    made = block(outputs)
-    good = proof()._replace(txid=made.transactions[0].txid, vout=1)
-    good.verify_in_block(made, NOW_S)
-    for wrong, time_s, why in (
-        (good._replace(vout=0), NOW_S, "not locked by this key"),
-        (good._replace(vout=2), NOW_S, "no such output"),
-        (good._replace(txid=bytes(32)), NOW_S, "no such output"),
-        (good._replace(sats=10**6 + 1), NOW_S, "has 1000000 sat"),
-        (good._replace(key=OTHER), NOW_S, "not locked by this key"),
-        (good, UNTIL_S, "lock was over"),
-        (good, UNTIL_S - 4 * 365 * 86_400, "more than 36 months"),
+def test_a_proof_is_held_against_the_output() -> None:
+    output, good = TxOut(10**6, bond_output(KEY, UNTIL_S)), proof()
+    good.verify_output(output, NOW_S)
+    for wrong, shown, time_s, why in (
+        (good, TxOut(5, b"x"), NOW_S, "not locked by this key"),
+        (good._replace(sats=10**6 + 1), output, NOW_S, "has 1000000 sat"),
+        (good._replace(key=OTHER), output, NOW_S, "not locked by this key"),
+        (good, output, UNTIL_S, "lock was over"),
+        (good, output, UNTIL_S - 4 * 365 * 86_400, "more than 36 months"),
     ):
         with pytest.raises(InvalidError, match=why):
-            wrong.verify_in_block(made, time_s)
+            wrong.verify_output(shown, time_s)
 
 
 def test_a_proof_with_any_bit_changed_is_refused() -> None:

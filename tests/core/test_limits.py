@@ -158,7 +158,7 @@ def test_what_is_left_is_told() -> None:
     history = elected()
     history.place(ANNA, buy(100, 9))
     history.place(CARL, buy(1, 1))
-    left = {key: history.fold.allowance(key.address) for key in (ANNA, BERT, CARL, DORA)}
+    left = {key: history.fold.headroom(key.address) for key in (ANNA, BERT, CARL, DORA)}
     assert [one.operations for one in left.values()] == [30, 10, 1, 1]
     assert [one.orders for one in left.values()] == [1, 0, 1, 0]
     assert [one.stake for one in left.values()] == [900, 0, 1, 0]
@@ -167,7 +167,7 @@ def test_what_is_left_is_told() -> None:
     flat = History(operations_burst=3)
     flat.write(ANNA, buy(1, 1))
     flat.close()
-    assert flat.fold.allowance(ANNA.address)[3:6] == (2, 1, None)
+    assert flat.fold.headroom(ANNA.address)[3:6] == (2, 1, None)
 
 
 # --- the lane ---
